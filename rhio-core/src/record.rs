@@ -39,6 +39,9 @@ pub enum RecordError {
     /// Headers above [`MAX_HEADERS_LEN`].
     #[error("headers take more than {MAX_HEADERS_LEN} bytes")]
     Headers,
+    /// A header that could not be written into a NATS message again.
+    #[error("has a header with a name or value that NATS can't carry")]
+    Header,
     /// A payload above [`MAX_MESSAGE_LEN`].
     #[error("payload takes more than {MAX_MESSAGE_LEN} bytes")]
     Payload,
@@ -102,6 +105,9 @@ impl CanonicalRecord {
         let headers_len: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         if headers_len > MAX_HEADERS_LEN {
             return Err(RecordError::Headers);
+        }
+        if headers.iter().any(|(name, value)| check_header(name, value).is_err()) {
+            return Err(RecordError::Header);
         }
         let mut out = BytesMut::with_capacity(8 + subject.len() + headers_len + headers.len() * 2 + payload.len());
         out.put_u16(subject.len() as u16);

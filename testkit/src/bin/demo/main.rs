@@ -1,0 +1,234 @@
+//! Two complete clusters on this machine: what is published in A appears in B.
+//!
+//! `make demo` runs it until Ctrl-C; with `ONCE=1`, or `--once`, it ends after the check.
+
+#![forbid(unsafe_code)]
+
+mod screen;
+mod traffic;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use testkit::checker::{Report, read_stream};
+use testkit::{Cluster, NatsOptions, Rhio, create_stream, link, patience};
+use tokio::signal::unix::{SignalKind, signal};
+
+use screen::{Screen, millis};
+use traffic::{Arrivals, Meters};
+
+const STREAM: &str = "energy";
+const FILTER: &str = "energy.>";
+/// Published before rhio ever ran.
+const EARLY: u64 = 200;
+/// Published one by one afterwards.
+const LIVE: u64 = 10;
+const LIVE_PACE: Duration = Duration::from_millis(150);
+const TRICKLE_PACE: Duration = Duration::from_secs(2);
+/// How long a rhio that somebody ended stays away, in messages of the trickle.
+const DOWN_FOR_TICKS: u32 = 3;
+const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let screen = Screen::new();
+    let once = std::env::args().skip(1).any(|argument| argument == "--once");
+    match run(screen, once).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            screen.bad(format_args!("{e:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sets both clusters up, shows them at work, and takes them down whatever happened.
+async fn run(screen: Screen, once: bool) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let started = tokio::select! {
+        clusters = set_up(screen) => clusters?,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("interrupted"),
+    };
+    let (mut a, mut b) = started;
+    let mut shown = false;
+    let result = tokio::select! {
+        result = show(screen, once, &mut a, &mut b, &mut shown) => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    if result.is_err() {
+        for cluster in [&a, &b] {
+            screen.heading(&format!("The last lines of rhio {}'s log", cluster.rhio.name()));
+            cluster.rhio.log_tail(15).lines().for_each(|line| screen.line(line));
+        }
+    }
+    println!();
+    screen.line("stopping both clusters");
+    for cluster in [&mut a, &mut b] {
+        if cluster.rhio.is_running() {
+            cluster.rhio.terminate().await;
+        }
+        cluster.nats.stop().await;
+    }
+    result?;
+    ensure!(shown, "interrupted before everything was shown");
+    Ok(())
+}
+
+/// One cluster whose NATS runs, with the stream that rhio will work on.
+async fn cluster(name: &str) -> anyhow::Result<Cluster> {
+    let cluster = Cluster::try_with(name, NatsOptions::new().name(&format!("nats-{name}")), |rhio| {
+        rhio.allow_any_log().configure(|config| config.log_format = "text".into())
+    })
+    .await?;
+    create_stream(&cluster.client().await, STREAM, &[FILTER], serde_json::json!({})).await?;
+    Ok(cluster)
+}
+
+async fn set_up(screen: Screen) -> anyhow::Result<(Cluster, Cluster)> {
+    screen.heading("Two clusters on this machine");
+    let mut a = cluster("a").await?;
+    let mut b = cluster("b").await?;
+    a.publish(FILTER, STREAM);
+    b.subscribe(FILTER, STREAM, &a);
+    link(&mut a, &mut b);
+    for (name, role, cluster) in [("A", "publishes", &a), ("B", "subscribes to", &b)] {
+        screen.line(format_args!("cluster {name} {role} {FILTER}"));
+        screen.entry("  NATS", cluster.nats.url());
+        screen
+            .entry("  rhio", format_args!("UDP {}, public key {}", cluster.rhio.endpoint(), cluster.rhio.public_key()));
+        screen.entry("  config", cluster.rhio.config_path().display());
+        screen.entry("  log", cluster.rhio.log_path().display());
+    }
+    Ok((a, b))
+}
+
+/// The demo itself. `shown` tells whether it got through to the end, before it goes on until Ctrl-C.
+async fn show(screen: Screen, once: bool, a: &mut Cluster, b: &mut Cluster, shown: &mut bool) -> anyhow::Result<()> {
+    let mut meters = Meters::new(a.client().await);
+    let mut arrivals = Arrivals::watch(&b.client().await, FILTER).await?;
+
+    screen.heading("Messages from before rhio ever ran");
+    for _ in 0..EARLY {
+        meters.publish_next().await?;
+    }
+    screen.line(format_args!("{EARLY} messages are published in A; B holds {}", b.stream_len(STREAM).await));
+    let starting = Instant::now();
+    a.rhio.try_start().await?;
+    b.rhio.try_start().await?;
+    screen.line(format_args!("both rhios are started, which took {}", millis(starting.elapsed())));
+    let linked = Instant::now();
+    for count in 0..EARLY {
+        arrivals.next(ARRIVED_WITHIN).await.with_context(|| format!("{count} of {EARLY} messages arrived in B"))?;
+    }
+    screen.good(format_args!("{EARLY} messages arrived in B, the last one {} after that", millis(linked.elapsed())));
+
+    screen.heading("Live messages, and the time from publishing in A to arrival in B");
+    let mut pace = tokio::time::interval(LIVE_PACE);
+    let mut times = Vec::new();
+    for _ in 0..LIVE {
+        pace.tick().await;
+        let sent = meters.publish_next().await?;
+        let arrived = arrivals.next(ARRIVED_WITHIN).await.context("a live message did not arrive in B")?;
+        let took = arrived.at.saturating_duration_since(sent);
+        screen.arrival(&arrived.subject, &arrived.payload, Some(took));
+        times.push(took);
+    }
+    times.sort_unstable();
+    screen.good(format_args!("half of them took less than {}", millis(times[times.len() / 2])));
+
+    screen.heading("Is everything there, once, in order and unchanged?");
+    let check = a.check(STREAM, FILTER, b, STREAM).await;
+    let report: Report = check.now().await?;
+    if !report.is_clean() {
+        bail!("{report}");
+    }
+    screen.good(&report);
+    let example = read_stream(&b.client().await, STREAM, FILTER).await?.pop().context("a message in B")?;
+    screen.line("In B each message says where it comes from:");
+    for (name, values) in example.headers.iter().filter(|(name, _)| name.starts_with("X-Rhio-")) {
+        screen.entry(&format!("  {name}"), values.join(", "));
+    }
+    *shown = true;
+    if once {
+        return Ok(());
+    }
+
+    play_on(screen, a, b);
+    trickle(screen, a, b, &mut meters, &mut arrivals).await
+}
+
+/// What there is to try while it runs.
+fn play_on(screen: Screen, a: &Cluster, b: &Cluster) {
+    screen.heading("Play on with it, in another terminal");
+    screen.line("publish in A and read in B, with the NATS command line tool:");
+    screen.line(format_args!("  nats --server {} pub energy.mine.meter1 hello", a.nats.url()));
+    screen.line(format_args!("  nats --server {} stream view {STREAM}", b.nats.url()));
+    screen.line("or without it, in bash:");
+    let publish = r"CONNECT {}\r\nPUB energy.mine.meter1 5\r\nhello\r\nPING\r\n";
+    screen.line(format_args!("  printf '{publish}' > /dev/tcp/127.0.0.1/{}", a.nats.port()));
+    screen.line("crash the subscriber: it is started again after some seconds, and nothing is lost:");
+    screen.line(format_args!("  kill -9 {}", b.rhio.process_id()));
+    screen.line("or edit one of the config files above: rhio reads it again");
+    println!();
+    screen.line("One message comes every two seconds now. Ctrl-C ends both clusters and removes everything.");
+    println!();
+}
+
+/// Publishes slowly and shows whatever arrives, until it is dropped.
+async fn trickle(
+    screen: Screen,
+    a: &mut Cluster,
+    b: &mut Cluster,
+    meters: &mut Meters,
+    arrivals: &mut Arrivals,
+) -> anyhow::Result<()> {
+    let mut pace = tokio::time::interval(TRICKLE_PACE);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut on_their_way: Vec<(String, Instant)> = Vec::new();
+    let mut warned = false;
+    let mut down = [0; 2];
+    loop {
+        tokio::select! {
+            _ = pace.tick() => {
+                revive(screen, &mut a.rhio, &mut down[0]).await?;
+                revive(screen, &mut b.rhio, &mut down[1]).await?;
+                match meters.publish_next().await {
+                    Ok(sent) => on_their_way.push((meters.last_payload().to_owned(), sent)),
+                    Err(e) => screen.bad(format_args!("{e:#}")),
+                }
+                let late = on_their_way.iter().filter(|(_, sent)| sent.elapsed() > patience(TRICKLE_PACE * 2)).count();
+                if late > 0 && !warned {
+                    screen.bad(format_args!("{late} messages have not arrived in B yet"));
+                }
+                warned = late > 0;
+            }
+            arrived = arrivals.next(Duration::MAX) => {
+                let arrived = arrived?;
+                let place = on_their_way.iter().position(|(payload, _)| *payload == arrived.payload);
+                let sent = place.map(|place| on_their_way.swap_remove(place).1);
+                let took = sent.map(|sent| arrived.at.saturating_duration_since(sent));
+                screen.arrival(&arrived.subject, &arrived.payload, took);
+            }
+        }
+    }
+}
+
+/// Starts a rhio again that somebody ended, once it has been down for a while.
+async fn revive(screen: Screen, rhio: &mut Rhio, down: &mut u32) -> anyhow::Result<()> {
+    if rhio.is_running() {
+        return Ok(());
+    }
+    *down += 1;
+    if *down == 1 {
+        screen.bad(format_args!("rhio {} is gone", rhio.name()));
+    } else if *down > DOWN_FOR_TICKS {
+        *down = 0;
+        rhio.try_start().await?;
+        screen.good(format_args!("rhio {} is started again, process {}", rhio.name(), rhio.process_id()));
+    }
+    Ok(())
+}
