@@ -1,0 +1,3 @@
+//! The edge to the local NATS.
+
+pub mod connect;
