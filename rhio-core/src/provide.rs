@@ -6,9 +6,9 @@
 
 use crate::id::{OpHash, OpSeq};
 use crate::operation::{Head, Operation};
-use crate::record::{Position, SourceRecord};
+use crate::record::{CanonicalRecord, Position, SourceRecord};
 use crate::subject::Filter;
-use crate::wire::{CloseCode, Floor, Pull, Slot};
+use crate::wire::{Absent, CloseCode, Floor, Pull};
 
 /// Why a pull is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Session {
     }
 
     /// Picks what the subscriber gets of a batch. `records` are those of the manifest that the source still holds, in
-    /// its order.
+    /// its order; for a filter narrower than the log's, those under the filter are enough.
     pub fn select(&mut self, operation: &Operation, records: &[SourceRecord]) -> Vec<Selected> {
         self.next = operation.seq().next();
         let mut records = records.iter().enumerate().peekable();
@@ -118,7 +118,8 @@ impl Session {
                 Some((_, r)) if r.position.time != position.time => Selected::Gone,
                 Some((index, r)) if self.wants(position, r.record.subject()) => Selected::Record(index),
                 Some(_) => Selected::LeftOut,
-                None if self.is_below_floors(position) => Selected::LeftOut,
+                // Under a narrower filter the stream was not asked for the others.
+                None if !self.whole || self.is_below_floors(position) => Selected::LeftOut,
                 None => Selected::Gone,
             }
         };
@@ -161,12 +162,12 @@ pub enum Selected {
 }
 
 impl Selected {
-    /// The slot without a record's bytes.
-    pub fn empty_slot(self) -> Option<Slot> {
+    /// The slot to encode, with the record from among those that were selected from.
+    pub fn slot<'a>(&self, records: &'a [SourceRecord]) -> Result<&'a CanonicalRecord, Absent> {
         match self {
-            Self::Gone => Some(Slot::Gone),
-            Self::LeftOut => Some(Slot::LeftOut),
-            Self::Record(_) => None,
+            Self::Gone => Err(Absent::Gone),
+            Self::LeftOut => Err(Absent::LeftOut),
+            Self::Record(index) => records.get(*index).map(|r| &r.record).ok_or(Absent::Gone),
         }
     }
 }

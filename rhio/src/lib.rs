@@ -2,8 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod apply;
 pub mod cli;
 pub mod config;
+pub mod config_file;
+pub mod failpoint;
 pub mod identity;
 pub mod logging;
 pub mod nats;
+pub mod node;
+pub mod peer;
+pub mod publish;
+pub mod shutdown;
+pub mod status;

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use rhio::app;
 use rhio::cli::{Cli, Command};
 use rhio::config::{self, Loaded};
 use rhio::identity::{self, IdentityError};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Keygen { .. }) => show_key(identity::generate(&loaded.config.private_key_path)),
         Some(Command::Id) => show_key(identity::load(&loaded.config.private_key_path)),
-        None => run(loaded),
+        None => run(loaded, cli.options.overrides()),
     }
 }
 
@@ -50,7 +51,7 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run(loaded: Loaded) -> ExitCode {
+fn run(loaded: Loaded, overrides: config::Overrides) -> ExitCode {
     let filter = match LogFilter::parse(&loaded.config.log_level) {
         Ok(filter) => filter,
         Err(error) => return failed(&error),
@@ -66,6 +67,19 @@ fn run(loaded: Loaded) -> ExitCode {
     if identity.generated {
         tracing::info!(path = %identity.path.display(), "generated a new private key");
     }
-    tracing::info!(public_key = %identity.public_key(), version = env!("CARGO_PKG_VERSION"), "rhio starts");
-    ExitCode::SUCCESS
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "rhio starts");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let outcome = runtime.block_on(app::run(loaded, overrides, identity.signing_key().clone()));
+    // Tasks of libraries may still sit in a system call.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

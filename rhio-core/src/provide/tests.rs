@@ -62,8 +62,16 @@ fn only_wanted_records_go_out_and_missing_ones_are_marked() {
     let replaced = SourceRecord { position: Position { time: 999, ..all[3].position }, ..all[3].clone() };
     let there = [all[0].clone(), all[1].clone(), record(3, "a.stray"), replaced];
     let selected = session.select(&operation, &there);
-    assert_eq!(selected, [Selected::Record(0), Selected::LeftOut, Selected::Gone, Selected::Gone]);
+    assert_eq!(selected, [Selected::Record(0), Selected::LeftOut, Selected::LeftOut, Selected::Gone]);
     assert_eq!(session.next(), OpSeq(1));
+}
+
+#[test]
+fn what_the_source_no_longer_holds_is_marked() {
+    let all = [record(1, "a.x"), record(2, "a.y")];
+    let operation = operation(&all);
+    let mut session = Session::open(pull(0, None), &filter("a.>"), Some(operation.head()), None).unwrap();
+    assert_eq!(session.select(&operation, &all[1..]), [Selected::Gone, Selected::Record(0)]);
 }
 
 #[test]

@@ -165,29 +165,47 @@ impl FrameHeader {
     }
 }
 
-/// Writes a batch frame without taking the records apart: `slots` are `Ok(canonical bytes)` or what stands for them.
-pub(crate) fn encode_batch<'a>(operation: &Bytes, slots: impl Iterator<Item = &'a Slot>) -> Bytes {
-    let mut out = start(4);
+/// Encodes a batch frame. A slot is a record, or the frame's slot that stands for it.
+pub fn encode_batch<'a>(
+    operation: &Bytes,
+    slots: impl Iterator<Item = Result<&'a CanonicalRecord, Absent>> + Clone,
+) -> Bytes {
+    let len: usize = slots.clone().map(|slot| 1 + slot.map_or(0, |record| record.as_bytes().len())).sum();
+    let mut out = BytesMut::with_capacity(HEADER_LEN + 4 + operation.len() + len);
+    begin(&mut out, 4);
     out.put_u32(operation.len() as u32);
     out.put_slice(operation);
     for slot in slots {
         match slot {
-            Slot::Gone => out.put_u8(0),
-            Slot::Present(record, _) => {
+            Ok(record) => {
                 out.put_u8(1);
                 out.put_slice(record.as_bytes());
             }
-            Slot::LeftOut => out.put_u8(2),
+            Err(Absent::Gone) => out.put_u8(0),
+            Err(Absent::LeftOut) => out.put_u8(2),
         }
     }
     finish(out)
 }
 
-fn start(kind: u8) -> BytesMut {
-    let mut out = BytesMut::with_capacity(256);
+/// Why a batch lacks a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The source's stream no longer holds it.
+    Gone,
+    /// The subscriber did not ask for it, or has it.
+    LeftOut,
+}
+
+fn begin(out: &mut BytesMut, kind: u8) {
     out.put_u8(VERSION);
     out.put_u8(kind);
     out.put_u32(0);
+}
+
+fn start(kind: u8) -> BytesMut {
+    let mut out = BytesMut::with_capacity(256);
+    begin(&mut out, kind);
     out
 }
 
@@ -280,7 +298,14 @@ impl Frame {
                     put_string16(&mut out, floor.filter.as_str());
                 }
             }
-            Self::Batch(batch) => return encode_batch(&batch.operation, batch.slots.iter()),
+            Self::Batch(batch) => {
+                let slot = |slot| match slot {
+                    &Slot::Gone => Err(Absent::Gone),
+                    &Slot::LeftOut => Err(Absent::LeftOut),
+                    Slot::Present(record, _) => Ok(record),
+                };
+                return encode_batch(&batch.operation, batch.slots.iter().map(slot));
+            }
             Self::Pruned { first } => {
                 out = start(5);
                 out.put_u64(first.0);

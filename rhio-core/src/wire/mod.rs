@@ -10,8 +10,8 @@ mod frame;
 
 pub use close::CloseCode;
 pub use frame::{
-    Batch, Floor, Frame, FrameHeader, HEADER_LEN, LogState, MAX_BATCH_LEN, MAX_FLOORS, MAX_LOGS, Pull, Slot,
-    TARGET_BATCH_LEN,
+    Absent, Batch, Floor, Frame, FrameHeader, HEADER_LEN, LogState, MAX_BATCH_LEN, MAX_FLOORS, MAX_LOGS, Pull, Slot,
+    TARGET_BATCH_LEN, encode_batch,
 };
 
 /// Protocol name for QUIC's ALPN. A change that old nodes can't read gets a new one.

@@ -209,7 +209,7 @@ fn backoff(attempt: usize, servers: usize, after_short_life: bool) -> Duration {
     wait.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-fn explain(config: &Nats, error: &async_nats::ConnectError) -> ConnectError {
+pub(crate) fn explain(config: &Nats, error: &async_nats::ConnectError) -> ConnectError {
     let servers = addresses(config);
     let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let mut causes = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source());

@@ -10,6 +10,8 @@ pub(super) const PUBLIC_KEY: &str = "X-Rhio-PublicKey";
 pub(super) const OPERATION: &str = "X-Rhio-Operation";
 /// JetStream's duplicate detection: at the destination the id is rhio's own.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// Where the author's stream has it.
+const SOURCE: &str = "X-Rhio-Source";
 const TTL: &str = "Nats-TTL";
 
 /// Headers that make JetStream do something, beside the two above.
@@ -21,7 +23,7 @@ pub(super) fn differences(published: &Record, arrived: &Record) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut rest: BTreeMap<String, &Vec<String>> =
         arrived.headers.iter().map(|(name, values)| (name.clone(), values)).collect();
-    for own in [PUBLIC_KEY, OPERATION, MESSAGE_ID] {
+    for own in [PUBLIC_KEY, OPERATION, SOURCE] {
         rest.remove(own);
     }
     for (name, values) in &published.headers {

@@ -1,0 +1,130 @@
+//! Formats that are read without a signature: nothing panics, and what is read writes back to the same bytes.
+
+use bytes::Bytes;
+use rhio_core::codec::Reader;
+use rhio_core::commit::{Commit, MAX_OPERATIONS};
+use rhio_core::headers::destination_name;
+use rhio_core::manifest::{MAX_RECORDS, Manifest};
+use rhio_core::operation::{LogDescriptor, MAX_OPERATION_LEN};
+use rhio_core::record::{CanonicalRecord, RecordParts, is_rhio_header};
+use rhio_core::wire::{CloseCode, Frame, FrameHeader, HEADER_LEN, MAX_FLOORS, MAX_LOGS};
+
+/// A header and what follows it, as a peer's stream delivers it.
+pub fn frame(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let Some(header) = input.first_chunk::<HEADER_LEN>() else { return };
+    let payload = bytes.slice(HEADER_LEN..);
+    if let Ok(header) = FrameHeader::decode(*header) {
+        // The daemon reads as many bytes as the header says. Less or more must not hurt either.
+        read_frame(header, payload.clone());
+        if payload.len() >= header.len {
+            read_frame(header, payload.slice(..header.len));
+        }
+    }
+    // The same payload under a header that fits, so that a change of the length is no dead end.
+    let mut fitting = *header;
+    fitting[2..].copy_from_slice(&(payload.len() as u32).to_be_bytes());
+    if let Ok(header) = FrameHeader::decode(fitting) {
+        read_frame(header, payload);
+    }
+}
+
+fn read_frame(header: FrameHeader, payload: Bytes) {
+    let Ok(frame) = Frame::decode(header, payload.clone()) else { return };
+    match &frame {
+        Frame::Logs(logs) => assert!(logs.len() <= MAX_LOGS),
+        Frame::Pull(pull) => assert!(pull.floors.len() <= MAX_FLOORS),
+        Frame::Batch(batch) => {
+            assert!(batch.operation.len() <= MAX_OPERATION_LEN && batch.slots.len() <= MAX_RECORDS);
+        }
+        _ => {}
+    }
+    let encoded = frame.encode();
+    let (head, body) = encoded.split_first_chunk::<HEADER_LEN>().expect("a frame has a header");
+    let again = FrameHeader::decode(*head).expect("what was read is within its bounds");
+    assert_eq!(again.len, body.len());
+    // A close code of a newer program is read as one that this program knows.
+    if !matches!(&frame, Frame::Refused { code: CloseCode::Unavailable, .. }) {
+        assert_eq!(body, payload, "{frame:?} is written as other bytes than it was read from");
+    }
+    assert_eq!(Frame::decode(again, encoded.slice(HEADER_LEN..)), Ok(frame));
+}
+
+/// Records one behind the other.
+pub fn record(input: &[u8]) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(input));
+    while reader.remaining() > 0 {
+        let before = reader.peek();
+        let Ok((record, parts)) = CanonicalRecord::read(&mut reader) else { return };
+        let len = before.len() - reader.remaining();
+        assert_eq!(record.as_bytes(), &before[..len]);
+        check_record(&record, &parts);
+    }
+}
+
+fn check_record(record: &CanonicalRecord, parts: &RecordParts) {
+    let subject = std::str::from_utf8(&parts.subject).expect("a subject is text");
+    assert_eq!(record.subject(), subject);
+    let headers = || parts.headers.iter().map(|(name, value)| (&name[..], &value[..]));
+    let again = CanonicalRecord::encode(subject, headers(), &parts.payload).expect("a record can be written again");
+    assert_eq!(&again, record, "one message has two encodings");
+    assert_eq!(again.digest(), record.digest());
+
+    // The order of different names does not matter; that of one name's values does.
+    if parts.headers.windows(2).all(|pair| pair[0].0 != pair[1].0) {
+        let mut headers: Vec<_> = headers().collect();
+        headers.reverse();
+        let turned = CanonicalRecord::encode(subject, headers, &parts.payload);
+        assert_eq!(turned.as_ref(), Ok(record), "one message has two encodings");
+    }
+
+    for (name, value) in headers() {
+        assert!(!is_rhio_header(name), "a header of rhio's own came from a peer");
+        // Both go into lines of the NATS protocol.
+        assert!(!name.iter().chain(value).any(|byte| matches!(byte, b'\r' | b'\n')));
+        let name = std::str::from_utf8(name).expect("a header's name is ASCII");
+        let written = destination_name(name, false).to_ascii_lowercase();
+        let steers = ["nats-msg-id", "nats-rollup", "nats-ttl"].contains(&&written[..])
+            || ["nats-expected-", "nats-batch-", "nats-schedule", "nats-incr"].iter().any(|p| written.starts_with(p));
+        assert!(!steers, "{name} would steer the local JetStream");
+    }
+}
+
+/// An operation's body.
+pub fn manifest(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let Ok(manifest) = Manifest::decode(bytes.clone()) else { return };
+    assert_eq!(manifest.encode(), bytes);
+    check_manifest(&manifest);
+}
+
+/// What holds for every manifest that was read.
+pub fn check_manifest(manifest: &Manifest) {
+    let entries = manifest.entries();
+    assert!((1..=MAX_RECORDS).contains(&entries.len()));
+    assert!(entries.windows(2).all(|pair| pair[0].position.seq < pair[1].position.seq));
+    assert_eq!(manifest.first(), entries[0].position);
+    assert_eq!(manifest.last(), entries[entries.len() - 1].position);
+    let (before, after) = (manifest.before(), manifest.after());
+    assert!(before.records <= after.records && before.bytes <= after.bytes);
+}
+
+/// What a log is about.
+pub fn descriptor(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let mut reader = Reader::new(bytes.clone());
+    let Ok(descriptor) = LogDescriptor::read(&mut reader) else { return };
+    let len = bytes.len() - reader.remaining();
+    assert_eq!(descriptor.encode(), bytes.slice(..len));
+    let again = LogDescriptor::read(&mut Reader::new(descriptor.encode())).expect("it was read before");
+    assert_eq!((again.id(), again.same_stream(&descriptor)), (descriptor.id(), true));
+}
+
+/// A message of the state stream.
+pub fn commit(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let Ok(commit) = Commit::decode(bytes.clone()) else { return };
+    assert!((1..=MAX_OPERATIONS).contains(&commit.operations.len()));
+    assert!(commit.operations.iter().all(|operation| operation.len() <= MAX_OPERATION_LEN));
+    assert_eq!(commit.encode(), bytes);
+}

@@ -1,0 +1,49 @@
+//! Fuzz targets for everything of rhio that reads bytes from a peer or from storage.
+//!
+//! A target is a function of any bytes. It panics when the code under test panics, or does what it must never do. The
+//! same functions run in two ways:
+//!
+//! - `tests/short.rs` runs each for some seconds, on seeds and on random changes of them, as an ordinary test of
+//!   `make test`. What failed once lies in `corpus/` and runs first.
+//! - `make fuzz TARGET=applier SECONDS=600` runs one under libFuzzer, which is led by the branches that are taken. It
+//!   takes a C++ compiler and the stable toolchain, nothing more.
+
+#![forbid(unsafe_code)]
+
+mod applier;
+mod decode;
+mod filter;
+pub mod mutate;
+mod operation;
+mod seeds;
+mod session;
+mod world;
+
+/// Something that takes any bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Takes an input; panics when what it tests is broken.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// Every target.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "frame", run: decode::frame, seeds: seeds::frames },
+    Target { name: "record", run: decode::record, seeds: seeds::records },
+    Target { name: "manifest", run: decode::manifest, seeds: seeds::manifests },
+    Target { name: "descriptor", run: decode::descriptor, seeds: seeds::descriptors },
+    Target { name: "commit", run: decode::commit, seeds: seeds::commits },
+    Target { name: "operation", run: operation::run, seeds: seeds::operations },
+    Target { name: "filter", run: filter::run, seeds: seeds::filters },
+    Target { name: "session", run: session::run, seeds: seeds::scripts },
+    Target { name: "applier", run: applier::run, seeds: seeds::scripts },
+];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.into_iter().find(|target| target.name == name)
+}

@@ -1,0 +1,128 @@
+//! Inputs to begin with, made by the code that writes the formats, so that they never grow old. The test vectors of
+//! `rhio-core` are among them.
+
+use arbitrary::Unstructured;
+use bytes::Bytes;
+use rhio_core::commit::Commit;
+use rhio_core::id::LocalSeq;
+use rhio_core::manifest::Manifest;
+use rhio_core::record::CanonicalRecord;
+use rhio_core::seal::Sealed;
+use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Pull};
+
+use crate::operation::{RAW, SIGNED};
+use crate::world::World;
+use crate::{applier, mutate};
+
+const FRAMES: &str = include_str!("../../rhio-core/tests/vectors/frames.txt");
+const OPERATIONS: [&str; 2] = [
+    include_str!("../../rhio-core/tests/vectors/operation-0.hex"),
+    include_str!("../../rhio-core/tests/vectors/operation-1.hex"),
+];
+
+fn unhex(text: &str) -> Vec<u8> {
+    hex::decode(text.trim()).expect("a test vector is hex")
+}
+
+/// The same scripts each time, from which a [`World`] can be made.
+fn random_bytes(number: u64, len: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(number);
+    (0..len).map(|_| random.u8(..)).collect()
+}
+
+fn worlds() -> impl Iterator<Item = World> {
+    (0..6).map(|number| {
+        let script = random_bytes(number, 200);
+        World::new(&mut Unstructured::new(&script)).expect("a script that is long enough")
+    })
+}
+
+fn sealed() -> impl Iterator<Item = Sealed> {
+    worlds().flat_map(|world| world.log)
+}
+
+/// Every operation of the seeds that the author signed.
+pub fn signed_operations() -> Vec<Bytes> {
+    let made = sealed().map(|sealed| sealed.operation.raw().clone());
+    made.chain(OPERATIONS.map(|text| Bytes::from(unhex(text)))).collect()
+}
+
+pub fn operations() -> Vec<Vec<u8>> {
+    let raw = signed_operations().into_iter().map(|raw| [&[RAW], &raw[..]].concat());
+    // The script's fixed part takes about a hundred bytes; what is left of it becomes the body.
+    let signed = manifests().into_iter().enumerate().map(|(number, manifest)| {
+        let script = random_bytes(number as u64, 96);
+        [&[SIGNED], &script[..], &manifest[..]].concat()
+    });
+    raw.chain(signed).collect()
+}
+
+pub fn manifests() -> Vec<Vec<u8>> {
+    sealed().map(|sealed| Manifest::encode(sealed.operation.manifest()).to_vec()).collect()
+}
+
+pub fn records() -> Vec<Vec<u8>> {
+    let headers: [(&[u8], &[u8]); 5] =
+        [(b"Nats-Msg-Id", b"1"), (b"a", b"1"), (b"a", b""), (b"b", b"x y"), (b"nats-expected-stream", b"S")];
+    let rich = CanonicalRecord::encode("a.b.c", headers, &[7; 40]).expect("a record");
+    let all = sealed().flat_map(|sealed| sealed.records).map(|record| record.record);
+    let mut seeds: Vec<_> = all.map(|record| record.as_bytes().to_vec()).collect();
+    // Several behind one another, as in a batch.
+    seeds.push(seeds.concat());
+    seeds.push(rich.as_bytes().to_vec());
+    seeds
+}
+
+pub fn descriptors() -> Vec<Vec<u8>> {
+    worlds().map(|world| world.descriptor.encode().to_vec()).collect()
+}
+
+pub fn commits() -> Vec<Vec<u8>> {
+    let commit = |world: World| {
+        let operations = world.log.iter().map(|sealed| sealed.operation.raw().clone()).collect();
+        Commit { local: LocalSeq(7), gone: 1, operations }.encode().to_vec()
+    };
+    let small = Commit { local: LocalSeq(0), gone: 0, operations: vec![Bytes::from_static(b"x"), Bytes::new()] };
+    worlds().map(commit).chain([small.encode().to_vec()]).collect()
+}
+
+pub fn frames() -> Vec<Vec<u8>> {
+    let vectors = FRAMES.lines().filter_map(|line| line.split_once(' ')).map(|(_, text)| unhex(text));
+    let batches = sealed().map(|sealed| {
+        let slots = sealed.records.iter().map(|record| applier::present(&record.record)).collect();
+        Frame::Batch(Batch { operation: sealed.operation.raw().clone(), slots })
+    });
+    let others = worlds().flat_map(|world| {
+        let tail = world.tail(world.log.len());
+        let state = LogState {
+            descriptor: world.descriptor.clone(),
+            closed: false,
+            head: tail.head,
+            through: tail.through,
+            total: tail.total,
+            pending: Some(3),
+        };
+        let floor = Floor { filter: world.descriptor.filter.clone(), through: tail.through };
+        let pull = Pull {
+            log: world.descriptor.id(),
+            filter: world.descriptor.filter.clone(),
+            next: tail.head.map_or_else(Default::default, |head| head.seq.next()),
+            held: tail.head.map(|head| head.hash),
+            floors: vec![floor.clone(), floor],
+        };
+        let refused = Frame::Refused { code: CloseCode::Unavailable, reason: "later, später".to_owned() };
+        [Frame::Logs(vec![state; 2]), Frame::Pull(pull), refused]
+    });
+    vectors.chain(batches.chain(others).map(|frame| frame.encode().to_vec())).collect()
+}
+
+pub fn filters() -> Vec<Vec<u8>> {
+    ["a.*.c\na.>\na.b.c", ">\n*\na", "a.b\na.b\na.b", "*.*\n*.>\nx.y", "a.>\n>.a\na..b", "a*.b>\na*.>\na*.b>", " \n\t\n."]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec()
+}
+
+/// For the targets that read their input as a script, any bytes will do.
+pub fn scripts() -> Vec<Vec<u8>> {
+    (0..40).map(|number| random_bytes(number, mutate::MAX_LEN / 2)).collect()
+}

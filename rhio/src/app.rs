@@ -1,0 +1,329 @@
+//! Puts the daemon together, keeps it together, and takes it apart.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::Client;
+use p2panda_core::SigningKey;
+use rhio_core::id::PublicKey;
+use rhio_core::policy::Readers;
+use rhio_core::wire::Frame;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, info, warn};
+
+use crate::apply::subscription::{self, Subscription};
+use crate::config::{self, Access, Config, Loaded, Overrides};
+use crate::nats::connect::{ConnectError, ConnectSettings, connect};
+use crate::nats::state::StateStore;
+use crate::node::Node;
+use crate::peer::endpoint::Network;
+use crate::peer::links::{Directory, Incoming, Links};
+use crate::publish::registry::{Publication, Registry};
+use crate::publish::{recall, sealing, session, watching};
+use crate::shutdown::{Signals, Told};
+
+/// How long shutting down may take; Kubernetes gives 30 s, users expect 10.
+const GRACE: Duration = Duration::from_secs(8);
+/// How long a peer's stream may take to say what it is about.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
+/// Streams that peers may have open in all.
+const MAX_STREAMS: usize = 4096;
+/// Waits between attempts to reach NATS at the start.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How often the configuration file is looked at.
+const WATCH_FILE: Duration = Duration::from_secs(2);
+
+/// Everything that was started from one configuration.
+struct App {
+    node: Node,
+    config: Config,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    subscriptions: Vec<Arc<Subscription>>,
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// When it can't be started; once it runs, it goes on.
+pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Result<()> {
+    let stop = CancellationToken::new();
+    let mut signals = Signals::new().context("listen for signals")?;
+    let Loaded { config, file, .. } = loaded;
+    let me = PublicKey::from(key.verifying_key());
+    summarise(&config, file.as_deref(), me);
+
+    let (network, connections) = Network::bind(&key, &config.network_id, config.bind_port).await?;
+    for socket in network.sockets() {
+        info!(%socket, "listens for other nodes (UDP)");
+    }
+    let starting = start(&config, me, key, network.clone(), connections, stop.clone());
+    let mut app = tokio::select! {
+        app = starting => app?,
+        name = stopped(&mut signals) => {
+            info!(signal = name, "stopped before it was started");
+            network.close().await;
+            return Ok(());
+        }
+    };
+    app.reconcile().await;
+    info!("rhio is running");
+
+    let mut file = crate::config_file::Watched::new(file, WATCH_FILE);
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop(name) => {
+                    info!(signal = name, "stops");
+                    break;
+                }
+                Told::Reload => app.reload(&overrides, "SIGHUP").await,
+            },
+            () = file.changed() => app.reload(&overrides, "the file changed").await,
+        }
+    }
+    stop.cancel();
+    app.tasks.close();
+    if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
+        warn!("some tasks did not end in time");
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), network.close()).await;
+    let _ = tokio::time::timeout(Duration::from_millis(500), app.node.client.flush()).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Waits for a signal to stop; there is nothing to reload yet.
+async fn stopped(signals: &mut Signals) -> &'static str {
+    loop {
+        if let Told::Stop(name) = signals.next().await {
+            return name;
+        }
+    }
+}
+
+async fn start(
+    config: &Config,
+    me: PublicKey,
+    key: SigningKey,
+    network: Network,
+    connections: mpsc::Receiver<iroh::endpoint::Connection>,
+    stop: CancellationToken,
+) -> Result<App> {
+    let client = reach_nats(&config.nats).await?;
+    let state = open_state(&client, &config.nats.state, me).await;
+    let (streams, incoming) = mpsc::channel(64);
+    let links = Links::new(me, network, streams, stop.clone());
+    let node = Node {
+        me,
+        key,
+        nats: Arc::new(config.nats.clone()),
+        client,
+        state: Arc::new(state),
+        links: links.clone(),
+        registry: Arc::new(Registry::default()),
+    };
+    let tasks = TaskTracker::new();
+    tasks.spawn(async move { links.run(connections).await });
+    tasks.spawn(serve_streams(node.clone(), incoming, stop.clone(), tasks.clone()));
+    Ok(App { node, config: config.clone(), stop, tasks, subscriptions: Vec::new() })
+}
+
+/// Tries until NATS takes us. A wrong password is said, and tried again: it may be put right on the other side.
+async fn reach_nats(config: &config::Nats) -> Result<Client> {
+    let mut wait = BACKOFF.0;
+    loop {
+        let settings = ConnectSettings { subscription_capacity: 256 * 1024, ..ConnectSettings::default() };
+        match connect(config, "reads", settings).await {
+            Ok(client) => {
+                let server = client.server_info();
+                info!(server = server.server_name, version = server.version, "connected to NATS");
+                return Ok(client);
+            }
+            Err(error @ ConnectError::File { .. }) => return Err(error.into()),
+            Err(failure) => error!("{failure}; trying on"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+async fn open_state(client: &Client, config: &config::State, me: PublicKey) -> StateStore {
+    let mut wait = BACKOFF.0;
+    loop {
+        match StateStore::open(client, config, me).await {
+            Ok(state) => return state,
+            Err(failure) => error!("{failure}; is JetStream enabled? Trying on"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+fn summarise(config: &Config, file: Option<&std::path::Path>, me: PublicKey) {
+    let source = file.map_or_else(|| "defaults (no config.yaml found)".to_owned(), |path| path.display().to_string());
+    info!(public_key = %me, configuration = source, network = config.network_id, "this node");
+    for entry in &config.publish.nats_subjects {
+        let readers = match (&entry.allow, config.access) {
+            (Some(keys), _) => format!("{} listed nodes", keys.len()),
+            (None, Access::Known) => format!("{} known nodes", config.nodes.len()),
+            (None, Access::Open) => "any node".to_owned(),
+        };
+        info!(subject = %entry.subject, stream = entry.stream, readers, "publishes");
+    }
+    for entry in &config.subscribe.nats_subjects {
+        info!(subject = %entry.subject, stream = entry.stream, author = %entry.public_key, "subscribes");
+    }
+    let buckets = config.publish.s3_buckets.len() + config.subscribe.s3_buckets.len();
+    if buckets > 0 {
+        warn!(buckets, "this version does not replicate buckets yet; their entries have no effect");
+    }
+    if config.publish == config::Publish::default() && config.subscribe == config::Subscribe::default() {
+        warn!("nothing is published and nothing subscribed; add entries to the configuration");
+    }
+}
+
+impl App {
+    /// Makes what runs match the configuration; what is unchanged goes on undisturbed.
+    async fn reconcile(&mut self) {
+        let known: BTreeSet<PublicKey> = self.config.nodes.iter().map(|node| node.public_key).collect();
+        let entries = &self.config.publish.nats_subjects;
+        let directory = Directory {
+            nodes: self.config.nodes.iter().map(|node| (node.public_key, node.endpoints.clone())).collect(),
+            open: self.config.access == Access::Open,
+            allowed: entries.iter().flat_map(|entry| entry.allow.iter().flatten()).copied().collect(),
+            wanted: self.config.subscribe.nats_subjects.iter().map(|entry| entry.public_key).collect(),
+        };
+        self.node.links.set_directory(directory);
+        self.reconcile_publications(&known);
+        self.reconcile_subscriptions();
+    }
+
+    fn reconcile_publications(&self, known: &BTreeSet<PublicKey>) {
+        let before = self.node.registry.list();
+        let open = self.config.access == Access::Open;
+        let mut after = Vec::new();
+        for entry in &self.config.publish.nats_subjects {
+            let readers = Readers::of(open, known, entry.allow.as_deref());
+            let same = |p: &&Arc<Publication>| p.filter == entry.subject && p.stream == entry.stream;
+            if let Some(publication) = before.iter().find(same) {
+                publication.set_readers(readers);
+                after.push(Arc::clone(publication));
+                continue;
+            }
+            let stop = self.stop.child_token();
+            let publication = Arc::new(Publication::new(entry.subject.clone(), entry.stream.clone(), readers, stop));
+            self.tasks.spawn(sealing::run(self.node.clone(), Arc::clone(&publication)));
+            after.push(publication);
+        }
+        for gone in before.iter().filter(|p| !after.iter().any(|q| Arc::ptr_eq(p, q))) {
+            gone.stop.cancel();
+        }
+        self.node.registry.set(after);
+    }
+
+    fn reconcile_subscriptions(&mut self) {
+        let before = std::mem::take(&mut self.subscriptions);
+        for entry in &self.config.subscribe.nats_subjects {
+            let same = |s: &&Arc<Subscription>| {
+                s.filter == entry.subject && s.stream == entry.stream && s.author == entry.public_key
+            };
+            if let Some(subscription) = before.iter().find(same) {
+                self.subscriptions.push(Arc::clone(subscription));
+                continue;
+            }
+            let stop = self.stop.child_token();
+            let (filter, stream) = (entry.subject.clone(), entry.stream.clone());
+            let subscription = Arc::new(Subscription::new(filter, stream, entry.public_key, stop));
+            self.tasks.spawn(subscription::run(self.node.clone(), Arc::clone(&subscription)));
+            self.subscriptions.push(subscription);
+        }
+        for gone in before.iter().filter(|s| !self.subscriptions.iter().any(|t| Arc::ptr_eq(s, t))) {
+            gone.stop.cancel();
+        }
+    }
+
+    async fn reload(&mut self, overrides: &Overrides, why: &str) {
+        let loaded = match config::load(overrides, &config::environment()) {
+            Ok(loaded) => loaded,
+            Err(failure) => {
+                for problem in failure.problems() {
+                    error!("configuration not reloaded: {problem}");
+                }
+                return;
+            }
+        };
+        if loaded.config == self.config {
+            info!(why, "configuration read again, nothing changed");
+            return;
+        }
+        let restart = self.config.needs_restart(&loaded.config);
+        if !restart.is_empty() {
+            warn!(keys = restart.join(", "), "these keys changed and need a restart to take effect");
+        }
+        self.config.nodes = loaded.config.nodes;
+        self.config.publish = loaded.config.publish;
+        self.config.subscribe = loaded.config.subscribe;
+        self.reconcile().await;
+        info!(
+            why,
+            publications = self.config.publish.nats_subjects.len(),
+            subscriptions = self.config.subscribe.nats_subjects.len(),
+            nodes = self.config.nodes.len(),
+            "configuration reloaded"
+        );
+    }
+}
+
+/// Serves the streams that peers open.
+async fn serve_streams(
+    node: Node,
+    mut incoming: mpsc::Receiver<Incoming>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let permits = Arc::new(tokio::sync::Semaphore::new(MAX_STREAMS));
+    loop {
+        let stream = tokio::select! {
+            () = stop.cancelled() => return,
+            stream = incoming.recv() => stream,
+        };
+        let Some(stream) = stream else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let (node, stop) = (node.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = serve_stream(&node, stream) => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn serve_stream(node: &Node, mut incoming: Incoming) {
+    let peer = incoming.peer;
+    let connection = incoming.connection.clone();
+    let first = tokio::time::timeout(FIRST_FRAME, incoming.reader.next()).await;
+    let outcome: Result<(), session::SessionError> = match first {
+        Ok(Ok(Some(Frame::Watch { filter }))) => watching::serve(node, incoming, filter).await.map_err(Into::into),
+        Ok(Ok(Some(Frame::Pull(pull)))) => session::serve(node, incoming, pull).await,
+        Ok(Ok(Some(Frame::Recall { log, from }))) => recall::serve(node, incoming, log, from).await,
+        Ok(Ok(Some(_))) => Err(crate::peer::stream::StreamError::Unexpected.into()),
+        Ok(Ok(None)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(crate::peer::stream::StreamError::Timeout.into()),
+    };
+    match outcome {
+        Ok(()) => {}
+        Err(session::SessionError::Stream(error)) if error.is_violation() => {
+            warn!(peer = %peer, %error, "a node broke the protocol; its connection is closed");
+            crate::peer::stream::close(&connection, error.code());
+        }
+        Err(error) => debug!(peer = %peer, %error, "stream ended"),
+    }
+}

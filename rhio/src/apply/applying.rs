@@ -1,0 +1,325 @@
+//! Drives the applier of one log: the provider's stream in, the local stream and the state stream out.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use iroh::endpoint::Connection;
+use rhio_core::apply::{Applier, Violation};
+use rhio_core::commit::Commit;
+use rhio_core::id::{LocalSeq, LogId};
+use rhio_core::operation::LogDescriptor;
+use rhio_core::wire::{CloseCode, Frame, LogState};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::failpoint;
+use crate::nats::sink::{Sink, SinkError};
+use crate::nats::state::{LogSubject, StateError};
+use crate::node::Node;
+use crate::peer::stream::{self, FrameReader, FrameWriter, StreamError};
+use crate::status::Lag;
+
+use super::cursor::{self, Standing};
+use super::subscription::Subscription;
+
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Without progress for this long, while the author has more, the connection is closed and made anew.
+const STALL: Duration = Duration::from_secs(20);
+/// How long the local stream may take to acknowledge a message.
+const ACK: Duration = Duration::from_secs(10);
+/// How often a lag is logged.
+const LAG_LOG: Duration = Duration::from_secs(30);
+/// A lag below this is not worth a line.
+const LAG_WORTH: u64 = 10_000;
+
+/// Why applying stopped.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// The local stream.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The state stream.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The provider's stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The provider sent what can't be accepted.
+    #[error("the author's node sent what can't be accepted: {0}")]
+    Violation(#[from] Violation),
+    /// Nothing moves.
+    #[error("no progress for {} s although the author has more; the connection is made anew", STALL.as_secs())]
+    Stalled,
+    /// The local stream does not answer.
+    #[error("the local stream did not acknowledge a message within {} s", ACK.as_secs())]
+    Unacknowledged,
+    /// The local stream is another one now.
+    #[error("the local stream was deleted and created again")]
+    Recreated,
+}
+
+/// The records of one operation, on their way.
+struct InFlight {
+    first: u64,
+    left: u64,
+    count: u64,
+    last: Option<LocalSeq>,
+    since: Instant,
+}
+
+struct Driver<'a> {
+    subscription: &'a Subscription,
+    node: &'a Node,
+    sink: Sink,
+    subject: LogSubject,
+    log: LogId,
+    applier: Applier,
+    state_seq: u64,
+    in_flight: VecDeque<InFlight>,
+    next_mark: u64,
+    writer: FrameWriter,
+}
+
+/// What is known of the log at the author.
+pub type Known = watch::Receiver<Vec<LogState>>;
+
+type Committing = Option<Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>>>;
+
+/// Applies a log until it is complete, which a log that is still written never is.
+///
+/// # Errors
+/// Whatever happens; the next call goes on from the last commit.
+pub async fn apply(
+    node: &Node,
+    subscription: &Subscription,
+    local_created: u64,
+    id: &str,
+    descriptor: LogDescriptor,
+    known: Known,
+    connection: Connection,
+) -> Result<LogId, ApplyError> {
+    let log = descriptor.id();
+    let sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, subscription.author).await?;
+    if sink.created() != local_created {
+        return Err(ApplyError::Recreated);
+    }
+    node.state.put_descriptor(&descriptor).await?;
+    let subject = node.state.applied(subscription.author, log, id);
+    let Standing { cursor, state_seq, found } =
+        cursor::load(&node.state, &sink, &subject, log, &subscription.filter).await?;
+    let floors = cursor::floors(node, subscription, id, &descriptor).await?;
+    if !found.is_empty() {
+        info!("{}: {} records were written and not committed", subscription.status.name(), found.len());
+    }
+    let whose = (subscription.author, log, descriptor.filter.clone());
+    let applier = Applier::new(whose, subscription.filter.clone(), floors, cursor, found);
+
+    let (mut writer, reader) = stream::open(&connection).await?;
+    writer.send(&Frame::Pull(applier.pull())).await?;
+    if let Some(head) = cursor.head {
+        writer.send(&Frame::Applied(head)).await?;
+    }
+    subscription.status.active();
+    debug!(log = %log.short(), from = cursor.next().0, "pulls");
+    let in_flight = VecDeque::new();
+    let mut driver =
+        Driver { subscription, node, sink, subject, log, applier, state_seq, in_flight, next_mark: 0, writer };
+    let outcome = driver.run(reader, known).await;
+    match &outcome {
+        Err(ApplyError::Violation(violation)) => {
+            subscription.status.refused(&violation.to_string());
+            warn!(peer = %subscription.author, "{}: refused: {violation}", subscription.status.name());
+            stream::close(&connection, violation.code());
+        }
+        Err(ApplyError::Stream(error)) if error.is_violation() => {
+            subscription.status.refused(&error.to_string());
+            warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
+            stream::close(&connection, error.code());
+        }
+        Err(error @ ApplyError::Stalled) => {
+            subscription.status.restarted();
+            warn!(peer = %subscription.author, "{}: {error}", subscription.status.name());
+            stream::close(&connection, CloseCode::Stalled);
+        }
+        Err(_) => driver.writer.reset(CloseCode::Unavailable),
+        Ok(()) => {}
+    }
+    subscription.forget_lag(log);
+    outcome.map(|()| log)
+}
+
+impl Driver<'_> {
+    async fn run(&mut self, mut reader: FrameReader, mut known: Known) -> Result<(), ApplyError> {
+        let mut committing: Committing = None;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watchdog = Watchdog::new();
+        loop {
+            if committing.is_none()
+                && let Some(commit) = self.applier.commit()
+            {
+                committing = Some(self.append(commit));
+            }
+            tokio::select! {
+                biased;
+                Some(stored) = OptionFuture::from(committing.as_mut()) => {
+                    committing = None;
+                    self.state_seq = stored?;
+                    failpoint::hit("commit-stored");
+                    self.committed().await?;
+                    failpoint::hit("applied-sent");
+                }
+                answer = self.sink.answer() => {
+                    let (mark, local) = answer?;
+                    self.acknowledged(mark, local);
+                }
+                _ = tick.tick() => {
+                    let state = known.borrow().iter().find(|state| state.descriptor.id() == self.log).cloned();
+                    if self.is_complete(state.as_ref()) {
+                        return Ok(());
+                    }
+                    self.check(&mut watchdog, &reader, state.as_ref())?;
+                }
+                changed = known.changed() => {
+                    if changed.is_err() {
+                        return Err(StreamError::Lost("the author's list of logs ended".to_owned()).into());
+                    }
+                    let state = known.borrow_and_update().iter().find(|s| s.descriptor.id() == self.log).cloned();
+                    if self.is_complete(state.as_ref()) {
+                        return Ok(());
+                    }
+                    self.note_lag(state.as_ref());
+                }
+                frame = reader.next(), if self.applier.has_room() => match frame? {
+                    Some(Frame::Batch(batch)) => self.write(batch).await?,
+                    Some(Frame::Pruned { first }) => self.applier.pruned(first)?,
+                    Some(_) => return Err(StreamError::Unexpected.into()),
+                    None => return Err(StreamError::Closed(CloseCode::Done).into()),
+                },
+            }
+        }
+    }
+
+    fn append(&self, commit: Commit) -> Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>> {
+        let (state, subject, expected) = (Arc::clone(&self.node.state), self.subject.clone(), self.state_seq);
+        Box::pin(async move { state.append(&subject, &commit, expected).await })
+    }
+
+    /// Verifies a batch, and sends its records to the local stream.
+    async fn write(&mut self, batch: rhio_core::wire::Batch) -> Result<(), ApplyError> {
+        let write = self.applier.receive(batch)?;
+        for local in write.delete {
+            warn!(sequence = local.0, "{}: takes out a record that is out of place", self.subscription.status.name());
+            self.sink.delete(local).await?;
+        }
+        let count = write.records.len() as u64;
+        self.in_flight.push_back(InFlight {
+            first: self.next_mark,
+            left: count,
+            count,
+            last: None,
+            since: Instant::now(),
+        });
+        let operation = write.operation.hash();
+        for record in &write.records {
+            self.sink.publish(self.log, operation, record, self.next_mark).await?;
+            self.next_mark += 1;
+            failpoint::hit("record-published");
+        }
+        self.settle_written();
+        Ok(())
+    }
+
+    /// The local stream has stored a record.
+    fn acknowledged(&mut self, mark: u64, local: LocalSeq) {
+        let index = self.in_flight.partition_point(|flight| flight.first + flight.count <= mark);
+        if let Some(flight) = self.in_flight.get_mut(index) {
+            flight.left = flight.left.saturating_sub(1);
+            flight.last = flight.last.max(Some(local));
+        }
+        self.settle_written();
+    }
+
+    fn settle_written(&mut self) {
+        while self.in_flight.front().is_some_and(|flight| flight.left == 0) {
+            if let Some(flight) = self.in_flight.pop_front() {
+                self.applier.written(flight.last);
+                failpoint::hit("records-acknowledged");
+            }
+        }
+    }
+
+    async fn committed(&mut self) -> Result<(), ApplyError> {
+        let before = self.applier.durable();
+        if let Some(head) = self.applier.committed() {
+            let after = self.applier.durable();
+            let gone = after.gone - before.gone;
+            let records = (after.total.records - before.total.records).saturating_sub(gone);
+            self.subscription.status.progress(records, gone);
+            self.writer.send(&Frame::Applied(head)).await?;
+        }
+        Ok(())
+    }
+
+    /// A closed log whose end is applied.
+    fn is_complete(&self, state: Option<&LogState>) -> bool {
+        let Some(state) = state.filter(|state| state.closed && self.applier.is_idle()) else { return false };
+        state.head.is_none_or(|head| self.applier.durable().next() > head.seq)
+    }
+
+    fn note_lag(&self, state: Option<&LogState>) {
+        let applied = self.applier.durable().total;
+        let lag = state.map_or_else(Lag::default, |state| Lag {
+            messages: state.pending.map(|p| p + state.total.records.saturating_sub(applied.records)),
+            bytes: Some(state.total.bytes.saturating_sub(applied.bytes)),
+        });
+        self.subscription.set_lag(self.log, lag);
+    }
+
+    fn check(&self, watchdog: &mut Watchdog, reader: &FrameReader, state: Option<&LogState>) -> Result<(), ApplyError> {
+        self.note_lag(state);
+        if self.in_flight.front().is_some_and(|flight| flight.since.elapsed() > ACK) {
+            return Err(ApplyError::Unacknowledged);
+        }
+        let durable = self.applier.durable();
+        let behind = state.and_then(|state| state.head).is_some_and(|head| head.seq >= durable.next());
+        let moved = (durable.next().0, reader.received(), self.next_mark);
+        if moved != watchdog.moved || !behind {
+            (watchdog.moved, watchdog.since) = (moved, Instant::now());
+        }
+        if watchdog.since.elapsed() > STALL {
+            return Err(ApplyError::Stalled);
+        }
+        let lag = state.map_or(0, |s| s.total.records.saturating_sub(durable.total.records));
+        if watchdog.logged.elapsed() > LAG_LOG {
+            watchdog.logged = Instant::now();
+            if lag > LAG_WORTH {
+                let trend = if lag > watchdog.lag { "growing" } else { "shrinking" };
+                info!(messages = lag, "{}: lags behind, {trend}", self.subscription.status.name());
+            }
+            watchdog.lag = lag;
+        }
+        Ok(())
+    }
+}
+
+/// Notices when nothing moves.
+struct Watchdog {
+    moved: (u64, u64, u64),
+    since: Instant,
+    logged: Instant,
+    lag: u64,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        Self { moved: (0, 0, 0), since: Instant::now(), logged: Instant::now(), lag: 0 }
+    }
+}

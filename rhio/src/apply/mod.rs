@@ -1,0 +1,6 @@
+//! The subscriber's side: [`subscription`] learns which logs an author has and starts an [`applying`] task for each, in
+//! the order in which they were written; [`cursor`] finds out where a log was left.
+
+pub mod applying;
+pub mod cursor;
+pub mod subscription;

@@ -1,0 +1,206 @@
+//! One subscription: watches what the author publishes under its filter, and applies each log in its turn.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use iroh::endpoint::Connection;
+use rhio_core::id::{LogId, PublicKey};
+use rhio_core::subject::Filter;
+use rhio_core::wire::{CloseCode, Frame, LogState};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::nats::sink::Sink;
+use crate::nats::state::StateError;
+use crate::node::Node;
+use crate::peer::stream::{self, FrameReader, StreamError};
+use crate::status::{Entry, Lag};
+
+use super::applying::{self, ApplyError};
+
+/// Waits between attempts after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long this process stands back after another one has moved its cursor.
+const STAND_BACK: Duration = Duration::from_secs(10);
+/// How long the author may be out of reach before that is a state worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The subjects that are wanted.
+    pub filter: Filter,
+    /// The local stream that captures them.
+    pub stream: String,
+    /// Whose they are.
+    pub author: PublicKey,
+    /// What an operator sees of it.
+    pub status: Entry,
+    /// Ends its task.
+    pub stop: CancellationToken,
+    lags: Mutex<HashMap<LogId, Lag>>,
+}
+
+impl Subscription {
+    /// A subscription that has not begun.
+    pub fn new(filter: Filter, stream: String, author: PublicKey, stop: CancellationToken) -> Self {
+        let status = Entry::new(format!("subscription to '{filter}' of {} into stream '{stream}'", author.short()));
+        Self { filter, stream, author, status, stop, lags: Mutex::default() }
+    }
+
+    /// Notes how far one log is behind; the subscription's lag is the sum, unknown while any part is.
+    pub fn set_lag(&self, log: LogId, lag: Lag) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.insert(log, lag);
+        let add = |part: fn(&Lag) -> Option<u64>| lags.values().map(part).sum::<Option<u64>>();
+        self.status.set_lag(Lag { messages: add(|lag| lag.messages), bytes: add(|lag| lag.bytes) });
+    }
+
+    /// A log is not applied for now.
+    pub fn forget_lag(&self, log: LogId) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.remove(&log);
+        if lags.is_empty() {
+            self.status.set_lag(Lag::default());
+        }
+    }
+
+    /// Names this subscription's cursors. Another local stream, also one created again under the same name, is filled
+    /// from the beginning.
+    fn cursor_id(&self, local_created: u64) -> String {
+        let text = format!("{} {local_created} {}", self.stream, self.filter);
+        blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+/// Follows one subscription until stopped.
+pub async fn run(node: Node, subscription: Arc<Subscription>) {
+    let stop = subscription.stop.clone();
+    let mut wait = BACKOFF.0;
+    while !stop.is_cancelled() {
+        let begun = Instant::now();
+        let outcome = tokio::select! {
+            () = stop.cancelled() => break,
+            outcome = follow(&node, &subscription) => outcome,
+        };
+        if begun.elapsed() > BACKOFF.1 {
+            wait = BACKOFF.0;
+        }
+        let Err(error) = outcome else { continue };
+        let pause = match &error {
+            // The connection went; a new one is waited for.
+            ApplyError::Stream(StreamError::Lost(_) | StreamError::Closed(CloseCode::Done | CloseCode::Shutdown)) => {
+                debug!("{}: {error}", subscription.status.name());
+                BACKOFF.0
+            }
+            // The author's log is being recovered, or a newer one takes over.
+            ApplyError::Stream(StreamError::Closed(CloseCode::Unavailable)) if wait == BACKOFF.0 => {
+                debug!("{}: {error}", subscription.status.name());
+                wait = wait * 2;
+                BACKOFF.0
+            }
+            ApplyError::State(StateError::Refused { .. }) => {
+                subscription.status.waiting(
+                    "another process with the same private key writes for this subscription; this one stands back. \
+                     Run one rhio per key, or give each its own key",
+                );
+                STAND_BACK
+            }
+            error => {
+                subscription.status.waiting(&error.to_string());
+                let pause = wait;
+                wait = (wait * 2).min(BACKOFF.1);
+                pause
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), ApplyError> {
+    // First of all the local stream: without it there is no point in asking the author.
+    let author = subscription.author;
+    let sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, author).await?;
+    let local_created = sink.created();
+    drop(sink);
+    let connection = connect(node, subscription).await;
+    let (mut writer, mut reader) = stream::open(&connection).await?;
+    writer.send(&Frame::Watch { filter: subscription.filter.clone() }).await?;
+    let logs = watch::Sender::new(next_logs(&mut reader).await?);
+    let mut tasks: JoinSet<Result<LogId, ApplyError>> = JoinSet::new();
+    let mut running: HashSet<LogId> = HashSet::new();
+    let mut done: HashSet<LogId> = HashSet::new();
+    loop {
+        let list = logs.borrow().clone();
+        if list.is_empty() {
+            subscription.status.waiting("the author publishes nothing under this filter (yet)");
+        }
+        for state in startable(&list, &done) {
+            let log = state.descriptor.id();
+            if running.insert(log) {
+                let (node, subscription) = (node.clone(), Arc::clone(subscription));
+                let (known, connection, descriptor) = (logs.subscribe(), connection.clone(), state.descriptor.clone());
+                tasks.spawn(async move {
+                    let id = subscription.cursor_id(local_created);
+                    applying::apply(&node, &subscription, local_created, &id, descriptor, known, connection).await
+                });
+            }
+        }
+        tokio::select! {
+            list = next_logs(&mut reader) => {
+                logs.send_replace(list?);
+            }
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Ok(log)) => {
+                    done.insert(log);
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(panic) => return Err(StreamError::Lost(format!("a task failed: {panic}")).into()),
+            },
+        }
+    }
+}
+
+async fn connect(node: &Node, subscription: &Subscription) -> Connection {
+    let author = &subscription.author;
+    if let Ok(connection) = tokio::time::timeout(PATIENCE, node.links.wait(author)).await {
+        return connection;
+    }
+    let reason = if node.links.can_dial(author) {
+        format!("not connected to {author}")
+    } else {
+        format!("not connected to {author}, and no address of it is known; add one to its entry in 'nodes'")
+    };
+    subscription.status.waiting(&reason);
+    node.links.wait(author).await
+}
+
+async fn next_logs(reader: &mut FrameReader) -> Result<Vec<LogState>, StreamError> {
+    match reader.next().await? {
+        Some(Frame::Logs(logs)) => Ok(logs),
+        Some(Frame::Refused { code, reason }) => Err(StreamError::Refused { code, reason }),
+        Some(_) => Err(StreamError::Unexpected),
+        None => Err(StreamError::Closed(CloseCode::Done)),
+    }
+}
+
+/// Logs whose turn it is: every earlier log of the same stream that is about the same subjects is done.
+fn startable<'a>(logs: &'a [LogState], done: &HashSet<LogId>) -> Vec<&'a LogState> {
+    let before = |log: &LogState, earlier: &LogState| {
+        earlier.closed
+            && earlier.descriptor.stream == log.descriptor.stream
+            && earlier.descriptor.epoch < log.descriptor.epoch
+            && earlier.descriptor.filter.overlaps(&log.descriptor.filter)
+            && !done.contains(&earlier.descriptor.id())
+    };
+    let ready =
+        |log: &&LogState| !done.contains(&log.descriptor.id()) && !logs.iter().any(|earlier| before(log, earlier));
+    logs.iter().filter(ready).collect()
+}

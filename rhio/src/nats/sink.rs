@@ -1,0 +1,354 @@
+//! The streams that are written to.
+//!
+//! A sink has a connection of its own that never reconnects. The library would send what waits in its queue over the
+//! next connection while what was on the wire is lost, and a message would overtake another. So a lost connection ends
+//! the sink; the next one looks at what the stream really holds before it writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, Stream};
+use async_nats::{Client, Event, HeaderMap, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream};
+use futures_util::StreamExt;
+use rhio_core::apply::{Found, Outgoing};
+use rhio_core::headers;
+use rhio_core::id::{LocalSeq, LogId, OpHash, PublicKey, SourceSeq};
+use rhio_core::subject::Filter;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+
+use super::connect::{self, ConnectError, ConnectSettings};
+use super::scan::{Scan, ScanError};
+use super::state::is_missing;
+
+/// Never: the connection is not made again.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Acknowledgements that may wait to be read.
+const ACKS: usize = 256 * 1024;
+
+/// What went wrong with a local stream.
+#[derive(Debug, Error)]
+pub enum SinkError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There is no such stream.
+    #[error("local stream '{0}' does not exist; create it, rhio goes on by itself")]
+    Missing(String),
+    /// The stream does not take a subject.
+    #[error("local stream '{stream}' does not capture '{subject}' (it has {subjects}); add the subject to the stream")]
+    NotCaptured {
+        /// The stream.
+        stream: String,
+        /// The record's subject, or the subscription's.
+        subject: String,
+        /// What it captures.
+        subjects: String,
+    },
+    /// The server refused a message.
+    #[error("local stream '{stream}' refuses a message: {reason}")]
+    Refused {
+        /// The stream.
+        stream: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// The message is too large for the local server.
+    #[error("a message of {len} bytes is larger than the local NATS server allows ({max}); raise its max_payload")]
+    TooLarge {
+        /// With the headers that rhio adds.
+        len: usize,
+        /// The server's limit.
+        max: usize,
+    },
+    /// The connection is gone.
+    #[error("connection to the local NATS was lost")]
+    Lost,
+    /// NATS did not answer as it should.
+    #[error("local stream '{stream}': {source}")]
+    Nats {
+        /// The stream.
+        stream: String,
+        /// The library's error.
+        source: async_nats::Error,
+    },
+    /// Reading a range of it failed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
+/// Whether the local stream still has a record where a commit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has, or the message was removed since.
+    Held,
+    /// The stream ends before, or has another message there.
+    Lost,
+}
+
+/// A connection that writes to one stream.
+pub struct Sink {
+    client: Client,
+    stream: Stream,
+    name: String,
+    created: u64,
+    subjects: Vec<Filter>,
+    ttl_allowed: bool,
+    max_payload: usize,
+    acks: Subscriber,
+    inbox: String,
+    lost: CancellationToken,
+    author: HeaderValue,
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(default, borrow)]
+    stream: std::borrow::Cow<'a, str>,
+    #[serde(default)]
+    seq: u64,
+    error: Option<AnswerError>,
+}
+
+#[derive(Deserialize)]
+struct AnswerError {
+    #[serde(default)]
+    description: String,
+}
+
+impl Sink {
+    /// Connects, and opens the stream that must capture `filter`.
+    ///
+    /// # Errors
+    /// When there is no connection, no such stream, or it captures nothing under the filter.
+    pub async fn open(
+        config: &config::Nats,
+        name: &str,
+        filter: &Filter,
+        author: PublicKey,
+    ) -> Result<Self, SinkError> {
+        let settings = ConnectSettings { subscription_capacity: ACKS, ..ConnectSettings::default() };
+        let lost = CancellationToken::new();
+        let (event, connected) = (lost.clone(), Arc::new(AtomicBool::new(false)));
+        let servers: Vec<_> = config.endpoint.iter().map(config::Endpoint::url).collect();
+        let client = connect::options(config, &format!("writes {name}"), settings)?
+            .event_callback(move |e| {
+                if matches!(e, Event::Disconnected | Event::Closed | Event::SlowConsumer(_)) {
+                    event.cancel();
+                }
+                async {}
+            })
+            .reconnect_delay_callback(
+                move |_| {
+                    if connected.swap(true, Ordering::Relaxed) { NEVER } else { Duration::ZERO }
+                },
+            )
+            .skip_subject_validation(true)
+            .client_capacity(8192)
+            .connect(servers)
+            .await
+            .map_err(|error| connect::explain(config, &error))?;
+        let context = jetstream::new(client.clone());
+        let stream = context.get_stream(name).await.map_err(|error| {
+            if is_missing(&error) {
+                SinkError::Missing(name.to_owned())
+            } else {
+                SinkError::Nats { stream: name.to_owned(), source: error.into() }
+            }
+        })?;
+        let info = stream.cached_info();
+        let subjects: Vec<Filter> = info.config.subjects.iter().filter_map(|s| Filter::parse(s).ok()).collect();
+        if !subjects.iter().any(|s| s.overlaps(filter)) {
+            return Err(SinkError::NotCaptured {
+                stream: name.to_owned(),
+                subject: filter.to_string(),
+                subjects: info.config.subjects.join(", "),
+            });
+        }
+        if info.config.sealed || info.config.mirror.is_some() {
+            let reason = if info.config.sealed { "it is sealed" } else { "it is a mirror" }.to_owned();
+            return Err(SinkError::Refused { stream: name.to_owned(), reason });
+        }
+        let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
+        let ttl_allowed = info.config.allow_message_ttl;
+        let inbox = client.new_inbox();
+        let acks = client
+            .subscribe(format!("{inbox}.*"))
+            .await
+            .map_err(|e| SinkError::Nats { stream: name.to_owned(), source: e.into() })?;
+        let max_payload = client.max_payload();
+        let author = HeaderValue::from(author.to_string());
+        let name = name.to_owned();
+        Ok(Self { client, stream, name, created, subjects, ttl_allowed, max_payload, acks, inbox, lost, author })
+    }
+
+    /// When the stream was created, in nanoseconds since the Unix epoch.
+    pub fn created(&self) -> u64 {
+        self.created
+    }
+
+    /// Cancelled when the connection is gone.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    fn failed(&self, source: impl Into<async_nats::Error>) -> SinkError {
+        SinkError::Nats { stream: self.name.clone(), source: source.into() }
+    }
+
+    /// Sends a record. Its answer comes from [`Sink::answer`], in the order of sending; `mark` only has to be unique
+    /// among those under way.
+    ///
+    /// # Errors
+    /// When the stream would not take it, or the connection is gone. Nothing was sent then.
+    pub async fn publish(&self, log: LogId, operation: OpHash, record: &Outgoing, mark: u64) -> Result<(), SinkError> {
+        if self.lost.is_cancelled() {
+            return Err(SinkError::Lost);
+        }
+        let subject = Subject::from_utf8(record.parts.subject.clone()).map_err(|e| self.failed(e))?;
+        if !self.subjects.iter().any(|filter| filter.matches(&subject)) {
+            let subjects = self.subjects.iter().map(Filter::as_str).collect::<Vec<_>>().join(", ");
+            let (stream, subject) = (self.name.clone(), subject.to_string());
+            return Err(SinkError::NotCaptured { stream, subject, subjects });
+        }
+        let mut map = HeaderMap::new();
+        map.insert(headers::PUBLIC_KEY, self.author.clone());
+        map.insert(headers::OPERATION, format!("{operation}/{}", record.index).as_str());
+        map.insert(headers::SOURCE, format!("{}/{}", mark_of(log), record.position.seq).as_str());
+        let mut len = record.parts.payload.len() + 300;
+        for (name, value) in &record.parts.headers {
+            // Both were checked when the record was read.
+            let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+            len += name.len() + value.len() + 16;
+            map.append(headers::destination_name(&name, self.ttl_allowed).as_ref(), value.as_ref());
+        }
+        if len > self.max_payload {
+            return Err(SinkError::TooLarge { len, max: self.max_payload });
+        }
+        let reply = Subject::from(format!("{}.{mark}", self.inbox));
+        let payload = record.parts.payload.clone();
+        let sent = self.client.publish_with_reply_and_headers(subject, reply, map, payload).await;
+        sent.map_err(|e| self.failed(e))
+    }
+
+    /// The next answer: the mark, and the sequence number that the stream gave. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the server refused a message, or the connection is gone.
+    pub async fn answer(&mut self) -> Result<(u64, LocalSeq), SinkError> {
+        let message = tokio::select! {
+            biased;
+            message = self.acks.next() => message.ok_or(SinkError::Lost)?,
+            () = self.lost.cancelled() => return Err(SinkError::Lost),
+        };
+        self.read_answer(&message)
+    }
+
+    fn read_answer(&self, message: &Message) -> Result<(u64, LocalSeq), SinkError> {
+        let refused = |reason: String| SinkError::Refused { stream: self.name.clone(), reason };
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(refused("no stream captures its subject".to_owned()));
+        }
+        let mark = message.subject.rsplit('.').next().and_then(|mark| mark.parse().ok());
+        let answer: Answer<'_> = serde_json::from_slice(&message.payload).map_err(|e| self.failed(e))?;
+        if let Some(error) = answer.error {
+            return Err(refused(error.description));
+        }
+        if answer.stream != self.name {
+            return Err(refused(format!("stream '{}' captured its subject", answer.stream)));
+        }
+        let mark = mark.ok_or_else(|| refused("the answer names no message".to_owned()))?;
+        Ok((mark, LocalSeq(answer.seq)))
+    }
+
+    /// The last sequence number that the stream gave.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn last(&self) -> Result<LocalSeq, SinkError> {
+        let info = self.stream.get_info().await.map_err(|e| self.failed(e))?;
+        Ok(LocalSeq(info.state.last_sequence))
+    }
+
+    /// The first sequence number that is still there.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn first(&self) -> Result<LocalSeq, SinkError> {
+        let info = self.stream.get_info().await.map_err(|e| self.failed(e))?;
+        Ok(LocalSeq(info.state.first_sequence))
+    }
+
+    /// Whether the stream still has, at `local`, the record of this log that a commit names.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn holds(&self, local: LocalSeq, log: LogId) -> Result<Presence, SinkError> {
+        if local.0 == 0 {
+            return Ok(Presence::Held);
+        }
+        if self.last().await? < local {
+            return Ok(Presence::Lost);
+        }
+        match self.stream.get_raw_message(local.0).await {
+            Ok(message) => {
+                let source = message.headers.get(headers::SOURCE).map(HeaderValue::as_str);
+                let ours = source.and_then(read_mark).is_some_and(|(mark, _)| mark == mark_of(log));
+                Ok(if ours { Presence::Held } else { Presence::Lost })
+            }
+            // Consumed, expired or deleted since: no sign that the stream forgot.
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(Presence::Held),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// This log's records behind `after`, in the stream's order.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn find(&self, filter: &Filter, log: LogId, after: LocalSeq) -> Result<Found, SinkError> {
+        let mut found = Found::default();
+        if self.last().await? <= after {
+            return Ok(found);
+        }
+        let mark = mark_of(log);
+        let mut scan = Scan::open(&self.client, &self.stream, filter.as_str(), after.0 + 1, true).await?;
+        while let Some(message) = scan.next().await? {
+            let source = message.headers.as_ref().and_then(|h| h.get(headers::SOURCE)).map(HeaderValue::as_str);
+            if let Some((of, seq)) = source.and_then(read_mark)
+                && of == mark
+            {
+                found.push(seq, LocalSeq(message.seq));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a message that is out of place.
+    ///
+    /// # Errors
+    /// When NATS does not answer, or the stream denies deletes.
+    pub async fn delete(&self, local: LocalSeq) -> Result<(), SinkError> {
+        self.stream.delete_message(local.0).await.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    /// Whether the stream refuses new messages when it is full, rather than dropping old ones.
+    pub fn refuses_when_full(&self) -> bool {
+        matches!(self.stream.cached_info().config.discard, DiscardPolicy::New)
+    }
+}
+
+/// The log's part of [`headers::SOURCE`].
+fn mark_of(log: LogId) -> String {
+    hex::encode(&log.as_bytes()[..8])
+}
+
+fn read_mark(text: &str) -> Option<(&str, SourceSeq)> {
+    let (log, seq) = text.split_once('/')?;
+    Some((log, SourceSeq(seq.parse().ok()?)))
+}

@@ -1,0 +1,5 @@
+//! The network between nodes: one QUIC endpoint, connections by public key, framed streams.
+
+pub mod endpoint;
+pub mod links;
+pub mod stream;

@@ -1,0 +1,140 @@
+//! A log that is being written: its durable end, and the ring of its most recent batches.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use rhio_core::id::{LogId, OpSeq, SourceSeq};
+use rhio_core::operation::LogDescriptor;
+use rhio_core::operation::Operation;
+use rhio_core::record::SourceRecord;
+use rhio_core::seal::{Sealed, Tail};
+use rhio_core::wire::encode_batch;
+use tokio::sync::watch;
+
+use crate::nats::source::SourceStream;
+
+/// Canonical bytes that a ring holds, at most; a single larger batch is held too.
+const RING_BYTES: usize = 6 * 1024 * 1024;
+
+/// A batch that was sealed.
+#[derive(Debug)]
+pub struct Recent {
+    /// The operation.
+    pub operation: Operation,
+    /// Its records.
+    pub records: Vec<SourceRecord>,
+    bytes: usize,
+    whole: OnceLock<Bytes>,
+}
+
+impl Recent {
+    fn new(sealed: Sealed) -> Self {
+        let bytes = sealed.records.iter().map(|r| r.record.as_bytes().len()).sum();
+        Self { operation: sealed.operation, records: sealed.records, bytes, whole: OnceLock::new() }
+    }
+
+    /// The frame with every record, encoded once for all subscribers that want it all.
+    pub fn whole_frame(&self) -> Bytes {
+        let slots = || self.records.iter().map(|r| Ok(&r.record));
+        self.whole.get_or_init(|| encode_batch(self.operation.raw(), slots())).clone()
+    }
+}
+
+/// How far a log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Its durable end.
+    pub tail: Tail,
+    /// Messages that wait in the stream to be sealed; `None` while unknown.
+    pub pending: Option<u64>,
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub struct LiveLog {
+    /// What it is about.
+    pub descriptor: LogDescriptor,
+    /// Its name.
+    pub log: LogId,
+    /// The stream that it describes.
+    pub source: SourceStream,
+    progress: watch::Sender<Progress>,
+    ring: Mutex<VecDeque<Arc<Recent>>>,
+    applied: watch::Sender<SourceSeq>,
+}
+
+impl LiveLog {
+    /// A log that ends at `tail`, with nothing in its ring.
+    pub fn new(descriptor: LogDescriptor, source: SourceStream, tail: Tail) -> Self {
+        Self {
+            log: descriptor.id(),
+            descriptor,
+            source,
+            progress: watch::Sender::new(Progress { tail, pending: None }),
+            ring: Mutex::default(),
+            applied: watch::Sender::new(SourceSeq(0)),
+        }
+    }
+
+    /// Its durable end, now and whenever it moves.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Adds a batch that the state stream has acknowledged, and wakes the sessions.
+    pub fn release(&self, sealed: Sealed) {
+        let recent = Arc::new(Recent::new(sealed));
+        let tail = Tail::after(&recent.operation);
+        {
+            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut bytes: usize = recent.bytes + ring.iter().map(|r| r.bytes).sum::<usize>();
+            while bytes > RING_BYTES
+                && let Some(oldest) = ring.pop_front()
+            {
+                bytes -= oldest.bytes;
+            }
+            ring.push_back(recent);
+        }
+        self.progress.send_modify(|progress| progress.tail = tail);
+    }
+
+    /// Notes how many messages wait to be sealed.
+    pub fn set_pending(&self, pending: Option<u64>) {
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.pending != pending;
+            progress.pending = pending;
+            // Nobody needs to wake up for this; it is read when something else happens.
+            let _ = changed;
+            false
+        });
+    }
+
+    /// The oldest operation in the ring.
+    pub fn ring_start(&self) -> Option<OpSeq> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.front().map(|recent| recent.operation.seq())
+    }
+
+    /// A batch from the ring.
+    pub fn recent(&self, seq: OpSeq) -> Option<Arc<Recent>> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = ring.front()?.operation.seq();
+        let index = usize::try_from(seq.0.checked_sub(start.0)?).ok()?;
+        ring.get(index).cloned()
+    }
+
+    /// Some subscriber has everything up to this record durably.
+    pub fn note_applied(&self, through: SourceSeq) {
+        self.applied.send_if_modified(|applied| {
+            let further = *applied < through;
+            *applied = through.max(*applied);
+            further
+        });
+    }
+
+    /// How far some subscriber has it durably.
+    pub fn applied(&self) -> watch::Receiver<SourceSeq> {
+        self.applied.subscribe()
+    }
+}

@@ -1,0 +1,139 @@
+//! Names and layouts in NATS: subjects of the state stream, headers of replicated messages.
+//!
+//! | subject | what the messages hold |
+//! | --- | --- |
+//! | `ops.<author>.<log>` | the log: [`Commit`]s; for a subscriber, the last one is the cursor |
+//! | `log.<author>.<log>` | the log's descriptor |
+//! | `server.<log>` | which run of the NATS server the author of the log knew when it last made sure of its end |
+
+use std::collections::BTreeMap;
+
+use rhio_core::apply::{Cursor, Outgoing};
+use rhio_core::codec::Reader;
+use rhio_core::commit::Commit;
+use rhio_core::headers;
+use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
+use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
+use rhio_core::subject::Filter;
+
+use crate::jetstream::Message;
+
+pub fn ops_subject(author: PublicKey, log: LogId) -> String {
+    format!("ops.{author}.{log}")
+}
+
+pub fn descriptor_subject(author: PublicKey, log: LogId) -> String {
+    format!("log.{author}.{log}")
+}
+
+pub fn server_subject(log: LogId) -> String {
+    format!("server.{log}")
+}
+
+/// One commit in the state stream.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub seq: u64,
+    pub commit: Commit,
+    pub operations: Vec<Operation>,
+}
+
+impl Stored {
+    pub fn read(message: &Message) -> Self {
+        let commit = Commit::decode(message.payload.clone()).expect("a commit of ours");
+        let read = |raw: &bytes::Bytes| Operation::read_stored(raw.clone()).expect("an operation of ours");
+        let operations = commit.operations.iter().map(read).collect();
+        Self { seq: message.seq, commit, operations }
+    }
+
+    pub fn last(&self) -> &Operation {
+        self.operations.last().expect("a commit is never empty")
+    }
+
+    pub fn cursor(&self) -> Cursor {
+        let (last, commit) = (self.last(), &self.commit);
+        let manifest = last.manifest();
+        Cursor {
+            head: Some(last.head()),
+            through: manifest.last(),
+            total: manifest.after(),
+            local: commit.local,
+            gone: commit.gone,
+        }
+    }
+}
+
+/// A log as the state stream has it.
+#[derive(Clone, Debug)]
+pub struct StoredLog {
+    pub descriptor: LogDescriptor,
+    pub commits: Vec<Stored>,
+}
+
+impl StoredLog {
+    /// Sequence number of the last message on its subject.
+    pub fn expected(&self) -> u64 {
+        self.commits.last().map_or(0, |stored| stored.seq)
+    }
+
+    /// Every operation that is stored, also those of commits that were taken back.
+    pub fn operations(&self) -> BTreeMap<OpSeq, &Operation> {
+        self.commits.iter().flat_map(|stored| &stored.operations).map(|op| (op.seq(), op)).collect()
+    }
+}
+
+/// An author's logs in the state stream, by stream life and epoch.
+pub fn logs_of(messages: &[Message], author: PublicKey) -> Vec<StoredLog> {
+    let prefix = format!("log.{author}.");
+    let mut logs = Vec::new();
+    for message in messages.iter().filter(|message| message.subject.starts_with(&prefix)) {
+        let mut reader = Reader::new(message.payload.clone());
+        let descriptor = LogDescriptor::read(&mut reader).expect("a descriptor of ours");
+        let subject = ops_subject(author, descriptor.id());
+        let commits = messages.iter().filter(|m| *m.subject == *subject).map(Stored::read).collect();
+        logs.push(StoredLog { descriptor, commits });
+    }
+    logs.sort_by_key(|log| (log.descriptor.created, log.descriptor.epoch));
+    logs
+}
+
+/// Names one life of an author's stream, whatever log covers it.
+fn life(descriptor: &LogDescriptor) -> String {
+    let filter = Filter::parse(">").expect("a filter");
+    let id = LogDescriptor { filter, epoch: 0, ..descriptor.clone() }.id();
+    id.to_string()[..16].to_owned()
+}
+
+/// The headers of a replicated message.
+///
+/// The mark names the *life of the author's stream*, not the log: what was written under one log, and never committed,
+/// must be known again under the next one. And it holds the time besides the sequence number, because after a power cut
+/// the author's stream gives the same numbers to other messages.
+pub fn headers_of(descriptor: &LogDescriptor, operation: &Operation, record: &Outgoing) -> Vec<(String, String)> {
+    let Position { seq, time } = record.position;
+    vec![
+        (headers::PUBLIC_KEY.to_owned(), descriptor.author.to_string()),
+        (headers::OPERATION.to_owned(), format!("{}/{}", operation.hash(), record.index)),
+        (headers::SOURCE.to_owned(), format!("{}/{seq}/{time}", life(descriptor))),
+    ]
+}
+
+/// Where the author's stream had this message, if it came from that life of it.
+pub fn position_of(descriptor: &LogDescriptor, message: &Message) -> Option<Position> {
+    let mut parts = message.header(headers::SOURCE)?.split('/');
+    if parts.next()? != life(descriptor) {
+        return None;
+    }
+    Some(Position { seq: SourceSeq(parts.next()?.parse().ok()?), time: parts.next()?.parse().ok()? })
+}
+
+/// The record of a message, unless it came through rhio.
+pub fn record_of(message: &Message, echo: bool) -> Option<SourceRecord> {
+    if !echo && message.header(headers::PUBLIC_KEY).is_some() {
+        return None;
+    }
+    let position = Position { seq: SourceSeq(message.seq), time: message.time };
+    let record = CanonicalRecord::encode(&message.subject, [], &message.payload).expect("a plain message");
+    Some(SourceRecord { position, record })
+}

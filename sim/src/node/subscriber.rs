@@ -1,0 +1,293 @@
+//! The subscriber's side: pulls an author's logs, one after another, and applies them.
+
+use std::collections::VecDeque;
+
+use rhio_core::apply::{Applier, Write};
+use rhio_core::id::{LocalSeq, LogId, PublicKey};
+use rhio_core::operation::{Head, LogDescriptor};
+use rhio_core::subject::Filter;
+use rhio_core::wire::{Frame, LogState};
+
+use super::book::Book;
+use super::store::{headers_of, ops_subject};
+use super::take;
+use crate::config::Broken;
+use crate::exec::Cx;
+use crate::nats::{Lost, Nats, Request, Response, Ticket, Which};
+use crate::network::{Closed, Connection, SILENCE, Wire};
+use crate::world::{MS, NodeId, SECOND};
+
+/// Why a session ended. Whatever it was, the next one begins with what is stored.
+#[derive(Debug)]
+enum End {
+    Nats,
+    Network,
+    Stalled,
+    Refused,
+    /// Another process with this key commits too.
+    StandBack,
+}
+
+impl From<Lost> for End {
+    fn from(_: Lost) -> Self {
+        Self::Nats
+    }
+}
+
+impl From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        Self::Network
+    }
+}
+
+pub async fn run(cx: Cx, author: NodeId, filter: Filter) {
+    loop {
+        let nats = Nats::connect(&cx).await;
+        let end = session(&cx, &nats, author, &filter).await.err();
+        nats.close();
+        cx.note(|| format!("subscriber's session ends: {end:?}"));
+        let rest = if matches!(end, Some(End::StandBack)) { 2 * SECOND } else { 0 };
+        cx.sleep(rest + cx.between(20 * MS, 300 * MS)).await;
+    }
+}
+
+async fn session(cx: &Cx, nats: &Nats, author: NodeId, filter: &Filter) -> Result<(), End> {
+    let key = cx.with(|w| w.public_key(author));
+    // The connection comes last, so that nothing of an author is under way when its recall is answered from the book.
+    let mut book = Book::open(cx, nats, key).await?.ok_or(End::StandBack)?;
+    let conn = Connection::dial(cx, author).await?;
+    let result = follow(cx, nats, &conn, key, filter, &mut book).await;
+    conn.close();
+    result
+}
+
+async fn follow(
+    cx: &Cx,
+    nats: &Nats,
+    conn: &Connection,
+    author: PublicKey,
+    filter: &Filter,
+    book: &mut Book,
+) -> Result<(), End> {
+    let watch = conn.open();
+    watch.send(&Frame::Watch { filter: filter.clone() });
+    let mut listed: Vec<LogState> = Vec::new();
+    let mut active: Option<Active> = None;
+    let mut progress = cx.now();
+    let mut tick = 0;
+    loop {
+        nats.check()?;
+        conn.check()?;
+        if cx.now() >= tick {
+            tick = cx.now() + SECOND;
+            cx.look_in(SECOND);
+        }
+        while let Some(frame) = watch.receive()? {
+            let Frame::Logs(logs) = frame else { return Err(End::Refused) };
+            (listed, progress) = (logs, cx.now());
+        }
+        if let Some(wire) = conn.accepted() {
+            // Everything that is under way is either stored or dropped before the author is told what is stored.
+            if let Some(active) = active.take() {
+                active.finish(cx, nats).await?;
+            }
+            take::answer(cx, nats, author, &wire).await?;
+            *book = Book::open(cx, nats, author).await?.ok_or(End::StandBack)?;
+            progress = cx.now();
+        }
+        let picked = book.pick(&listed).map(|state| state.descriptor.id());
+        if let Some(running) = &active
+            && picked != Some(running.id)
+            && running.applier.is_idle()
+        {
+            running.wire.finish();
+            active = None;
+        }
+        match (&mut active, book.pick(&listed)) {
+            (Some(running), _) => {
+                if running.step(cx, nats).await? {
+                    progress = cx.now();
+                    *book = running.enter(nats, book, author).await?;
+                }
+            }
+            (None, Some(state)) => {
+                book.note(nats, &state.descriptor).await?;
+                active = Some(Active::start(cx, nats, conn, book, &state.descriptor, filter).await?);
+                progress = cx.now();
+                continue;
+            }
+            (None, None) => {}
+        }
+        // A link on which nothing moves although there is more to come, or where nobody speaks at all.
+        let behind = listed.iter().any(|state| {
+            let held = book.cursor(state.descriptor.id()).0.head.map(|head| head.seq);
+            state.head.map(|head| head.seq) > held && Some(state.descriptor.id()) == picked
+        });
+        if (behind || listed.is_empty()) && cx.now() > progress + SILENCE {
+            return Err(End::Stalled);
+        }
+        cx.changed().await;
+    }
+}
+
+/// An operation whose records are under way.
+struct Writing {
+    tickets: VecDeque<Ticket>,
+    last: Option<LocalSeq>,
+}
+
+/// The log that is being applied.
+struct Active {
+    id: LogId,
+    descriptor: LogDescriptor,
+    applier: Applier,
+    wire: Wire,
+    subject: String,
+    expected: u64,
+    writing: VecDeque<Writing>,
+    committing: Option<Ticket>,
+    last_staged: Option<Head>,
+}
+
+impl Active {
+    async fn start(
+        cx: &Cx,
+        nats: &Nats,
+        conn: &Connection,
+        book: &Book,
+        descriptor: &LogDescriptor,
+        filter: &Filter,
+    ) -> Result<Self, End> {
+        let broken = cx.with(|w| w.config.broken);
+        let id = descriptor.id();
+        let (cursor, expected) = book.cursor(id);
+        let found = match broken {
+            Some(Broken::SkipScan) => Default::default(),
+            _ => book.find(nats, descriptor).await?,
+        };
+        let floors = if broken == Some(Broken::IgnoreFloors) { vec![] } else { book.floors(descriptor) };
+        cx.note(|| format!("pulls {id:?} from {:?}, found {found:?}, floors {floors:?}", cursor.next()));
+        let log = (descriptor.author, id, descriptor.filter.clone());
+        let applier = Applier::new(log, filter.clone(), floors, cursor, found);
+        let wire = conn.open();
+        wire.send(&Frame::Pull(applier.pull()));
+        let (subject, descriptor) = (ops_subject(descriptor.author, id), descriptor.clone());
+        let (writing, committing, last_staged) = (VecDeque::new(), None, None);
+        Ok(Self { id, descriptor, applier, wire, subject, expected, writing, committing, last_staged })
+    }
+
+    /// Does what can be done now. Returns whether a commit was stored.
+    async fn step(&mut self, cx: &Cx, nats: &Nats) -> Result<bool, End> {
+        let broken = cx.with(|w| w.config.broken);
+        while self.applier.has_room()
+            && let Some(frame) = self.wire.receive()?
+        {
+            let accepted = match frame {
+                Frame::Batch(batch) => match self.applier.receive(batch) {
+                    Ok(write) => {
+                        self.write(nats, write).await?;
+                        Ok(())
+                    }
+                    Err(violation) => Err(violation),
+                },
+                Frame::Pruned { first } => self.applier.pruned(first),
+                _ => return Err(End::Refused),
+            };
+            if let Err(violation) = accepted {
+                let node = cx.node;
+                cx.with(|w| w.history.fail(format!("node {node} holds an honest author's frame against it: {violation}")));
+            }
+        }
+        self.read_answers(nats, broken)?;
+        if self.committing.is_none()
+            && let Some(commit) = self.applier.commit()
+        {
+            let (which, subject, headers) = (Which::State, self.subject.clone(), vec![]);
+            let expected = (broken != Some(Broken::NoCompareAndSet)).then_some(self.expected);
+            let request = Request::Append { which, subject, headers, payload: commit.encode(), expected };
+            self.committing = Some(nats.send(request));
+            if broken == Some(Broken::AcknowledgeBeforeCommit)
+                && let Some(head) = self.last_staged
+            {
+                self.acknowledge(cx, head);
+            }
+        }
+        if let Some(ticket) = self.committing
+            && let Some(answer) = nats.poll(ticket)
+        {
+            self.committing = None;
+            let Response::Stored(seq) = answer? else { return Err(End::StandBack) };
+            self.expected = seq;
+            if let Some(head) = self.applier.committed() {
+                self.acknowledge(cx, head);
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn acknowledge(&self, cx: &Cx, head: Head) {
+        let (node, id) = (cx.node, self.id);
+        cx.note(|| format!("acknowledges {id:?} up to {}", head.seq));
+        cx.with(|w| w.history.acknowledged(node, id, head, w.now, &w.sites));
+        self.wire.send(&Frame::Applied(head));
+    }
+
+    /// Deletes first, and waits for it; then publishes without waiting.
+    async fn write(&mut self, nats: &Nats, write: Write) -> Result<(), End> {
+        for local in write.delete {
+            nats.call(Request::Delete(Which::Data, local.0)).await?;
+        }
+        let publish = |record: &rhio_core::apply::Outgoing| {
+            nats.send(Request::Append {
+                which: Which::Data,
+                subject: String::from_utf8_lossy(&record.parts.subject).into_owned(),
+                headers: headers_of(&self.descriptor, &write.operation, record),
+                payload: record.parts.payload.clone(),
+                expected: None,
+            })
+        };
+        let tickets = write.records.iter().map(publish).collect();
+        self.last_staged = Some(write.operation.head());
+        self.writing.push_back(Writing { tickets, last: None });
+        Ok(())
+    }
+
+    fn read_answers(&mut self, nats: &Nats, broken: Option<Broken>) -> Result<(), End> {
+        while let Some(writing) = self.writing.front_mut() {
+            while let Some(ticket) = writing.tickets.front() {
+                if broken == Some(Broken::CommitBeforeWritten) {
+                    break;
+                }
+                let Some(answer) = nats.poll(*ticket) else { return Ok(()) };
+                let Response::Stored(seq) = answer? else { return Err(End::Nats) };
+                writing.last = Some(LocalSeq(seq));
+                writing.tickets.pop_front();
+            }
+            let last = writing.last;
+            self.writing.pop_front();
+            self.applier.written(last);
+        }
+        Ok(())
+    }
+
+    /// The book with the commit that was just stored.
+    async fn enter(&self, nats: &Nats, book: &Book, author: PublicKey) -> Result<Book, End> {
+        let _ = (nats, book, author);
+        unimplemented!()
+    }
+
+    /// Takes nothing more, and waits until it is known what became of everything that is under way.
+    async fn finish(mut self, cx: &Cx, nats: &Nats) -> Result<(), End> {
+        self.wire.finish();
+        while let Some(writing) = self.writing.pop_front() {
+            for ticket in writing.tickets {
+                cx.until(|| nats.poll(ticket)).await?;
+            }
+        }
+        if let Some(ticket) = self.committing {
+            cx.until(|| nats.poll(ticket)).await?;
+        }
+        Ok(())
+    }
+}
