@@ -51,7 +51,11 @@ impl Cursor {
 
 /// This log's records that the local stream holds behind the last commit, in the local stream's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found(VecDeque<(SourceSeq, LocalSeq)>);
+pub struct Found {
+    records: VecDeque<(SourceSeq, LocalSeq)>,
+    /// The last of those that were too many to remember: every record up to here is there, in order.
+    through: Option<SourceSeq>,
+}
 
 impl Found {
     /// Most records that are remembered. There are never more in flight; after a state stream was lost there may be, and
@@ -60,17 +64,22 @@ impl Found {
 
     /// Notes the next record that the local stream holds.
     pub fn push(&mut self, source: SourceSeq, local: LocalSeq) {
-        self.0.push_back((source, local));
+        if self.records.len() == Self::MAX
+            && let Some((oldest, _)) = self.records.pop_front()
+        {
+            self.through = self.through.max(Some(oldest));
+        }
+        self.records.push_back((source, local));
     }
 
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.records.is_empty()
     }
 
     /// How many were found.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.records.len()
     }
 }
 
@@ -366,23 +375,26 @@ impl Applier {
         let mut last = LocalSeq(0);
         for outgoing in wanted {
             let seq = outgoing.position.seq;
+            if self.found.through.is_some_and(|through| seq <= through) {
+                continue;
+            }
             // Behind us, and not matched: written before, and gone at the source since; or a second copy.
-            while let Some((source, local)) = self.found.0.front().copied().filter(|(source, _)| *source < seq) {
-                self.found.0.pop_front();
+            while let Some((source, local)) = self.found.records.front().copied().filter(|(source, _)| *source < seq) {
+                self.found.records.pop_front();
                 if self.last_found.is_some_and(|last| source <= last) {
                     delete.push(local);
                 } else {
                     (self.last_found, last) = (Some(source), last.max(local));
                 }
             }
-            match self.found.0.front().copied() {
+            match self.found.records.front().copied() {
                 Some((source, local)) if source == seq => {
-                    self.found.0.pop_front();
+                    self.found.records.pop_front();
                     (self.last_found, last) = (Some(source), last.max(local));
                 }
                 // A later record is there and this one is not. What is there must not stay before it.
                 Some(_) => {
-                    delete.extend(self.found.0.drain(..).map(|(_, local)| local));
+                    delete.extend(self.found.records.drain(..).map(|(_, local)| local));
                     records.push(outgoing);
                 }
                 None => records.push(outgoing),

@@ -227,9 +227,9 @@ impl Driver<'_> {
             last: None,
             since: Instant::now(),
         });
-        let operation = write.operation.hash();
+        let stamp = Sink::stamp(self.log, write.operation.hash());
         for record in &write.records {
-            self.sink.publish(self.log, operation, record, self.next_mark).await?;
+            self.sink.publish(&stamp, record, self.next_mark).await?;
             self.next_mark += 1;
             failpoint::hit("record-published");
         }

@@ -46,7 +46,7 @@ pub async fn load(
 ) -> Result<Standing, ApplyError> {
     let (cursor, state_seq) = match state.last(subject).await? {
         None => (Cursor::default(), 0),
-        Some(last) => match sink.holds(last.commit.local, log).await? {
+        Some(last) => match held(state, sink, log, &last).await? {
             Presence::Held => (read(state, &last)?, last.seq),
             Presence::Lost => go_back(state, sink, subject, log, last).await?,
         },
@@ -80,6 +80,11 @@ fn read(state: &StateStore, stored: &Stored) -> Result<Cursor, ApplyError> {
     Ok(cursor.unwrap_or_default())
 }
 
+async fn held(state: &StateStore, sink: &Sink, log: LogId, stored: &Stored) -> Result<Presence, ApplyError> {
+    let through = read(state, stored)?.through.seq;
+    Ok(sink.holds(stored.commit.local, log, through).await?)
+}
+
 /// Finds the last commit that the local stream still holds, and makes it the cursor again. What was forgotten is the
 /// end, so halving finds it.
 async fn go_back(
@@ -94,7 +99,7 @@ async fn go_back(
     while low + 1 < high {
         let middle = low + (high - low) / 2;
         match state.first(subject, middle).await? {
-            Some(stored) if stored.seq < high && sink.holds(stored.commit.local, log).await? == Presence::Held => {
+            Some(stored) if stored.seq < high && held(state, sink, log, &stored).await? == Presence::Held => {
                 low = stored.seq;
                 best = Some(stored);
             }

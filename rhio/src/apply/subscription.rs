@@ -173,7 +173,9 @@ async fn connect(node: &Node, subscription: &Subscription) -> Connection {
     if let Ok(connection) = tokio::time::timeout(PATIENCE, node.links.wait(author)).await {
         return connection;
     }
-    let reason = if node.links.can_dial(author) {
+    let reason = if node.links.is_refused_by(author) {
+        format!("{author} refuses us: our public key {} must be added to its 'nodes'", node.me)
+    } else if node.links.can_dial(author) {
         format!("not connected to {author}")
     } else {
         format!("not connected to {author}, and no address of it is known; add one to its entry in 'nodes'")

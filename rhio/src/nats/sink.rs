@@ -4,12 +4,15 @@
 //! next connection while what was on the wire is lost, and a message would overtake another. So a lost connection ends
 //! the sink; the next one looks at what the stream really holds before it writes.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, Stream};
-use async_nats::{Client, Event, HeaderMap, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream};
+use async_nats::{
+    Client, Event, HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream,
+};
 use futures_util::StreamExt;
 use rhio_core::apply::{Found, Outgoing};
 use rhio_core::headers;
@@ -24,6 +27,10 @@ use crate::config;
 use super::connect::{self, ConnectError, ConnectSettings};
 use super::scan::{Scan, ScanError};
 use super::state::is_missing;
+
+const PUBLIC_KEY: HeaderName = HeaderName::from_static(headers::PUBLIC_KEY);
+const OPERATION: HeaderName = HeaderName::from_static(headers::OPERATION);
+const SOURCE: HeaderName = HeaderName::from_static(headers::SOURCE);
 
 /// Never: the connection is not made again.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -200,12 +207,17 @@ impl Sink {
         SinkError::Nats { stream: self.name.clone(), source: source.into() }
     }
 
+    /// What the headers of an operation's records have in common.
+    pub fn stamp(log: LogId, operation: OpHash) -> Stamp {
+        Stamp { operation: format!("{operation}/"), source: format!("{}/", mark_of(log)) }
+    }
+
     /// Sends a record. Its answer comes from [`Sink::answer`], in the order of sending; `mark` only has to be unique
     /// among those under way.
     ///
     /// # Errors
     /// When the stream would not take it, or the connection is gone. Nothing was sent then.
-    pub async fn publish(&self, log: LogId, operation: OpHash, record: &Outgoing, mark: u64) -> Result<(), SinkError> {
+    pub async fn publish(&self, stamp: &Stamp, record: &Outgoing, mark: u64) -> Result<(), SinkError> {
         if self.lost.is_cancelled() {
             return Err(SinkError::Lost);
         }
@@ -216,9 +228,9 @@ impl Sink {
             return Err(SinkError::NotCaptured { stream, subject, subjects });
         }
         let mut map = HeaderMap::new();
-        map.insert(headers::PUBLIC_KEY, self.author.clone());
-        map.insert(headers::OPERATION, format!("{operation}/{}", record.index).as_str());
-        map.insert(headers::SOURCE, format!("{}/{}", mark_of(log), record.position.seq).as_str());
+        map.insert(PUBLIC_KEY, self.author.clone());
+        map.insert(OPERATION, joined(&stamp.operation, record.index as u64));
+        map.insert(SOURCE, joined(&stamp.source, record.position.seq.0));
         let mut len = record.parts.payload.len() + 300;
         for (name, value) in &record.parts.headers {
             // Both were checked when the record was read.
@@ -283,11 +295,11 @@ impl Sink {
         Ok(LocalSeq(info.state.first_sequence))
     }
 
-    /// Whether the stream still has, at `local`, the record of this log that a commit names.
+    /// Whether the stream still has, at `local`, a record of this log that is not behind `through`, as a commit says.
     ///
     /// # Errors
     /// When NATS does not answer.
-    pub async fn holds(&self, local: LocalSeq, log: LogId) -> Result<Presence, SinkError> {
+    pub async fn holds(&self, local: LocalSeq, log: LogId, through: SourceSeq) -> Result<Presence, SinkError> {
         if local.0 == 0 {
             return Ok(Presence::Held);
         }
@@ -297,7 +309,7 @@ impl Sink {
         match self.stream.get_raw_message(local.0).await {
             Ok(message) => {
                 let source = message.headers.get(headers::SOURCE).map(HeaderValue::as_str);
-                let ours = source.and_then(read_mark).is_some_and(|(mark, _)| mark == mark_of(log));
+                let ours = source.and_then(read_mark).is_some_and(|(mark, seq)| mark == mark_of(log) && seq <= through);
                 Ok(if ours { Presence::Held } else { Presence::Lost })
             }
             // Consumed, expired or deleted since: no sign that the stream forgot.
@@ -341,6 +353,21 @@ impl Sink {
     pub fn refuses_when_full(&self) -> bool {
         matches!(self.stream.cached_info().config.discard, DiscardPolicy::New)
     }
+}
+
+/// What [`Sink::stamp`] prepares.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    operation: String,
+    source: String,
+}
+
+fn joined(prefix: &str, number: u64) -> String {
+    let mut text = String::with_capacity(prefix.len() + 20);
+    text.push_str(prefix);
+    // Writing into a string does not fail.
+    let _ = write!(text, "{number}");
+    text
 }
 
 /// The log's part of [`headers::SOURCE`].

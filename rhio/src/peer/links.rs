@@ -8,6 +8,7 @@ use iroh::endpoint::Connection;
 use rhio_core::id::PublicKey;
 use rhio_core::wire::CloseCode;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -57,6 +58,12 @@ pub struct Incoming {
     pub connection: Connection,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Refusal {
+    ByUs,
+    ByPeer,
+}
+
 struct Link {
     connection: Connection,
     dialled: bool,
@@ -73,6 +80,8 @@ struct Inner {
     network: Network,
     directory: RwLock<Directory>,
     live: Mutex<HashMap<PublicKey, Vec<Link>>>,
+    /// Refusals in either direction, and when each was logged last.
+    refusals: Mutex<HashMap<(PublicKey, Refusal), Instant>>,
     changed: watch::Sender<u64>,
     streams: mpsc::Sender<Incoming>,
     tasks: TaskTracker,
@@ -87,6 +96,7 @@ impl Links {
             network,
             directory: RwLock::default(),
             live: Mutex::default(),
+            refusals: Mutex::default(),
             changed: watch::Sender::new(0),
             streams,
             tasks: TaskTracker::new(),
@@ -173,6 +183,24 @@ impl Links {
         self.wait(peer).await
     }
 
+    /// Whether a peer has refused this node lately.
+    pub fn is_refused_by(&self, peer: &PublicKey) -> bool {
+        let refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.get(&(*peer, Refusal::ByPeer)).is_some_and(|at| at.elapsed() < REPEAT)
+    }
+
+    /// Returns whether it is time to log it again.
+    fn note_refusal(&self, peer: PublicKey, refusal: Refusal) -> bool {
+        let mut refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.retain(|_, at| at.elapsed() < REPEAT);
+        // Strangers can make any number of keys.
+        if refusals.len() >= MAX_LINKS || refusals.contains_key(&(peer, refusal)) {
+            return false;
+        }
+        refusals.insert((peer, refusal), Instant::now());
+        true
+    }
+
     fn read_directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
         self.inner.directory.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,7 +237,7 @@ impl Links {
     /// Keeps a connection with a peer: dials when there is none that this node made, with backoff, for ever.
     async fn keep(&self, peer: PublicKey, stop: CancellationToken) {
         let mut wait = BACKOFF.0;
-        let mut logged: Option<tokio::time::Instant> = None;
+        let mut logged: Option<Instant> = None;
         while !stop.is_cancelled() {
             let endpoints = self.read_directory().nodes.get(&peer).cloned().unwrap_or_default();
             let dialled = tokio::select! {
@@ -218,7 +246,7 @@ impl Links {
             };
             match dialled {
                 Ok(connection) => {
-                    let begun = tokio::time::Instant::now();
+                    let begun = Instant::now();
                     logged = None;
                     self.register(peer, connection.clone(), true);
                     tokio::select! {
@@ -237,7 +265,7 @@ impl Links {
                     if logged.is_none_or(|at| at.elapsed() > REPEAT) {
                         let addresses: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
                         warn!(peer = %peer, addresses = addresses.join(", "), %error, "can't reach node, trying on");
-                        logged = Some(tokio::time::Instant::now());
+                        logged = Some(Instant::now());
                     }
                 }
             }
@@ -253,10 +281,12 @@ impl Links {
     fn accept(&self, connection: Connection) {
         let Ok(peer) = PublicKey::from_bytes(*connection.remote_id().as_bytes()) else { return };
         if !self.read_directory().admits(&peer) {
-            warn!(
-                peer = %peer,
-                "refused a connection: the node is not known here; to admit it, add its public key to 'nodes'"
-            );
+            if self.note_refusal(peer, Refusal::ByUs) {
+                warn!(
+                    peer = %peer,
+                    "refused a connection: the node is not known here; to admit it, add its public key to 'nodes'"
+                );
+            }
             close(&connection, CloseCode::Refused);
             return;
         }
@@ -308,10 +338,10 @@ impl Links {
                 iroh::endpoint::ConnectionError::ApplicationClosed(closed)
                     if closed.error_code.into_inner() == u64::from(CloseCode::Refused.code()) =>
                 {
-                    warn!(
-                        peer = %peer,
-                        "the node refuses us: our public key {} must be added to its 'nodes'", self.inner.me
-                    );
+                    if self.note_refusal(peer, Refusal::ByPeer) {
+                        let me = self.inner.me;
+                        warn!(peer = %peer, "the node refuses us: our public key {me} must be added to its 'nodes'");
+                    }
                 }
                 reason => info!(peer = %peer, %reason, "disconnected"),
             }
