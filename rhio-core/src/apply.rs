@@ -49,12 +49,26 @@ impl Cursor {
     }
 }
 
-/// This log's records that the local stream holds behind the last commit, in the local stream's order.
+/// The records of one life of the author's stream that the local stream holds behind the last commit, in the local
+/// stream's order, whatever log they were written under.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    records: VecDeque<(SourceSeq, LocalSeq)>,
+    records: VecDeque<FoundRecord>,
     /// The last of those that were too many to remember: every record up to here is there, in order.
-    through: Option<SourceSeq>,
+    through: Option<FoundRecord>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FoundRecord {
+    seq: SourceSeq,
+    time: Option<u64>,
+    local: LocalSeq,
+}
+
+impl FoundRecord {
+    fn position(&self, wanted: Position) -> Position {
+        Position { seq: self.seq, time: self.time.unwrap_or(wanted.time) }
+    }
 }
 
 impl Found {
@@ -62,14 +76,24 @@ impl Found {
     /// then all but the last ones are certain to be in order.
     pub const MAX: usize = 1 << 20;
 
-    /// Notes the next record that the local stream holds.
+    /// Notes the next record that the local stream holds. The time is part of its name: after a power cut the author's
+    /// stream gives the same sequence numbers to other messages, and taking one for the other would lose it.
+    pub fn push_at(&mut self, source: Position, local: LocalSeq) {
+        self.note(FoundRecord { seq: source.seq, time: Some(source.time), local });
+    }
+
+    /// Notes a record of which only the sequence number is known: see [`Found::push_at`] for what that may cost.
     pub fn push(&mut self, source: SourceSeq, local: LocalSeq) {
+        self.note(FoundRecord { seq: source, time: None, local });
+    }
+
+    fn note(&mut self, record: FoundRecord) {
         if self.records.len() == Self::MAX
-            && let Some((oldest, _)) = self.records.pop_front()
+            && let Some(oldest) = self.records.pop_front()
         {
-            self.through = self.through.max(Some(oldest));
+            self.through = Some(oldest);
         }
-        self.records.push_back((source, local));
+        self.records.push_back(record);
     }
 
     /// Whether nothing was found.
@@ -189,6 +213,12 @@ struct Staged {
     written: bool,
 }
 
+/// Whether the author's stream stored the one before the other. Time decides, because after a power cut smaller sequence
+/// numbers are given again to later messages.
+fn is_before(one: Position, other: Position) -> bool {
+    (one.time, one.seq) < (other.time, other.seq)
+}
+
 /// Applies one log of one author under one subscription.
 #[derive(Debug)]
 pub struct Applier {
@@ -199,7 +229,7 @@ pub struct Applier {
     floors: Vec<Floor>,
     durable: Cursor,
     found: Found,
-    last_found: Option<SourceSeq>,
+    last_found: Option<Position>,
     staged: VecDeque<Staged>,
     staged_bytes: usize,
     committing: usize,
@@ -374,27 +404,28 @@ impl Applier {
         let mut records = Vec::new();
         let mut last = LocalSeq(0);
         for outgoing in wanted {
-            let seq = outgoing.position.seq;
-            if self.found.through.is_some_and(|through| seq <= through) {
+            let wanted = outgoing.position;
+            if self.found.through.is_some_and(|through| !is_before(through.position(wanted), wanted)) {
                 continue;
             }
+            let front = |found: &Found| found.records.front().map(|found| (found.position(wanted), found.local));
             // Behind us, and not matched: written before, and gone at the source since; or a second copy.
-            while let Some((source, local)) = self.found.records.front().copied().filter(|(source, _)| *source < seq) {
+            while let Some((source, local)) = front(&self.found).filter(|(source, _)| is_before(*source, wanted)) {
                 self.found.records.pop_front();
-                if self.last_found.is_some_and(|last| source <= last) {
+                if self.last_found.is_some_and(|last| source.seq <= last.seq && source.time <= last.time) {
                     delete.push(local);
                 } else {
                     (self.last_found, last) = (Some(source), last.max(local));
                 }
             }
-            match self.found.records.front().copied() {
-                Some((source, local)) if source == seq => {
+            match front(&self.found) {
+                Some((source, local)) if source == wanted => {
                     self.found.records.pop_front();
                     (self.last_found, last) = (Some(source), last.max(local));
                 }
                 // A later record is there and this one is not. What is there must not stay before it.
                 Some(_) => {
-                    delete.extend(self.found.records.drain(..).map(|(_, local)| local));
+                    delete.extend(self.found.records.drain(..).map(|found| found.local));
                     records.push(outgoing);
                 }
                 None => records.push(outgoing),

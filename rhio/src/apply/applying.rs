@@ -60,6 +60,9 @@ pub enum ApplyError {
     /// The local stream does not answer.
     #[error("the local stream did not acknowledge a message within {} s", ACK.as_secs())]
     Unacknowledged,
+    /// The sequence numbers do not tell whether every record was stored.
+    #[error("somebody else writes to the local stream too; every record is acknowledged by itself from now on")]
+    Shared,
     /// The local stream is another one now.
     #[error("the local stream was deleted and created again")]
     Recreated,
@@ -67,9 +70,13 @@ pub enum ApplyError {
 
 /// The records of one operation, on their way.
 struct InFlight {
+    /// Marks of its records: `first..first + count`.
     first: u64,
-    left: u64,
     count: u64,
+    /// Answers that are still to come.
+    left: u64,
+    /// Only the last record is answered, and its sequence number must be this much above the one before.
+    for_all: bool,
     last: Option<LocalSeq>,
     since: Instant,
 }
@@ -84,6 +91,10 @@ struct Driver<'a> {
     state_seq: u64,
     in_flight: VecDeque<InFlight>,
     next_mark: u64,
+    /// One answer per operation is enough, as long as nobody else writes to the stream.
+    sparse: bool,
+    /// The sequence number of the last answer, when it was about the last record sent before those now in flight.
+    previous: Option<LocalSeq>,
     writer: FrameWriter,
 }
 
@@ -129,8 +140,22 @@ pub async fn apply(
     subscription.status.active();
     debug!(log = %log.short(), from = cursor.next().0, "pulls");
     let in_flight = VecDeque::new();
-    let mut driver =
-        Driver { subscription, node, sink, subject, log, applier, state_seq, in_flight, next_mark: 0, writer };
+    let sparse = sink.answers_for_all() && !subscription.is_shared();
+    let (next_mark, previous) = (0, None);
+    let mut driver = Driver {
+        subscription,
+        node,
+        sink,
+        subject,
+        log,
+        applier,
+        state_seq,
+        in_flight,
+        next_mark,
+        sparse,
+        previous,
+        writer,
+    };
     let outcome = driver.run(reader, known).await;
     match &outcome {
         Err(ApplyError::Violation(violation)) => {
@@ -178,7 +203,7 @@ impl Driver<'_> {
                 }
                 answer = self.sink.answer() => {
                     let (mark, local) = answer?;
-                    self.acknowledged(mark, local);
+                    self.acknowledged(mark, local)?;
                 }
                 _ = tick.tick() => {
                     let state = known.borrow().iter().find(|state| state.descriptor.id() == self.log).cloned();
@@ -220,16 +245,19 @@ impl Driver<'_> {
             self.sink.delete(local).await?;
         }
         let count = write.records.len() as u64;
+        let for_all = self.sparse && count > 1 && self.next_mark > 0;
         self.in_flight.push_back(InFlight {
             first: self.next_mark,
-            left: count,
             count,
+            left: if for_all { 1 } else { count },
+            for_all,
             last: None,
             since: Instant::now(),
         });
         let stamp = Sink::stamp(self.log, write.operation.hash());
-        for record in &write.records {
-            self.sink.publish(&stamp, record, self.next_mark).await?;
+        for (index, record) in write.records.iter().enumerate() {
+            let answered = !for_all || index + 1 == write.records.len();
+            self.sink.publish(&stamp, record, answered.then_some(self.next_mark)).await?;
             self.next_mark += 1;
             failpoint::hit("record-published");
         }
@@ -238,13 +266,20 @@ impl Driver<'_> {
     }
 
     /// The local stream has stored a record.
-    fn acknowledged(&mut self, mark: u64, local: LocalSeq) {
+    fn acknowledged(&mut self, mark: u64, local: LocalSeq) -> Result<(), ApplyError> {
         let index = self.in_flight.partition_point(|flight| flight.first + flight.count <= mark);
         if let Some(flight) = self.in_flight.get_mut(index) {
+            let together = self.previous.is_some_and(|previous| local.0 == previous.0 + flight.count);
+            if flight.for_all && !together {
+                self.subscription.set_shared();
+                return Err(ApplyError::Shared);
+            }
             flight.left = flight.left.saturating_sub(1);
             flight.last = flight.last.max(Some(local));
+            self.previous = Some(local);
         }
         self.settle_written();
+        Ok(())
     }
 
     fn settle_written(&mut self) {

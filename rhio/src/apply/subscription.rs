@@ -1,6 +1,7 @@
 //! One subscription: watches what the author publishes under its filter, and applies each log in its turn.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::applying::{self, ApplyError};
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long this process stands back after another one has moved its cursor.
 const STAND_BACK: Duration = Duration::from_secs(10);
-/// How long the author may be out of reach before that is a state worth a word.
+/// How long the author may be out of reach, or without a log, before that is a state worth a word.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One subscription.
@@ -43,13 +44,25 @@ pub struct Subscription {
     /// Ends its task.
     pub stop: CancellationToken,
     lags: Mutex<HashMap<LogId, Lag>>,
+    /// Somebody else writes to the local stream too.
+    shared: AtomicBool,
 }
 
 impl Subscription {
     /// A subscription that has not begun.
     pub fn new(filter: Filter, stream: String, author: PublicKey, stop: CancellationToken) -> Self {
         let status = Entry::new(format!("subscription to '{filter}' of {} into stream '{stream}'", author.short()));
-        Self { filter, stream, author, status, stop, lags: Mutex::default() }
+        Self { filter, stream, author, status, stop, lags: Mutex::default(), shared: AtomicBool::new(false) }
+    }
+
+    /// Whether somebody else writes to the local stream too, so that its sequence numbers tell nothing.
+    pub fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// Notes that somebody else does.
+    pub fn set_shared(&self) {
+        self.shared.store(true, Ordering::Relaxed);
     }
 
     /// Notes how far one log is behind; the subscription's lag is the sum, unknown while any part is.
@@ -97,6 +110,10 @@ pub async fn run(node: Node, subscription: Arc<Subscription>) {
                 debug!("{}: {error}", subscription.status.name());
                 BACKOFF.0
             }
+            ApplyError::Shared => {
+                debug!("{}: {error}", subscription.status.name());
+                Duration::ZERO
+            }
             // The author's log is being recovered, or a newer one takes over.
             ApplyError::Stream(StreamError::Closed(CloseCode::Unavailable)) if wait == BACKOFF.0 => {
                 debug!("{}: {error}", subscription.status.name());
@@ -139,9 +156,6 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
     let mut done: HashSet<LogId> = HashSet::new();
     loop {
         let list = logs.borrow().clone();
-        if list.is_empty() {
-            subscription.status.waiting("the author publishes nothing under this filter (yet)");
-        }
         for state in startable(&list, &done) {
             let log = state.descriptor.id();
             if running.insert(log) {
@@ -164,6 +178,10 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
                 Ok(Err(error)) => return Err(error),
                 Err(panic) => return Err(StreamError::Lost(format!("a task failed: {panic}")).into()),
             },
+            // An author that has just started has its logs in a moment.
+            () = tokio::time::sleep(PATIENCE), if list.is_empty() => {
+                subscription.status.waiting("the author publishes nothing under this filter (yet)");
+            }
         }
     }
 }

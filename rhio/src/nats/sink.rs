@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::{
     Client, Event, HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream,
 };
@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 
 use super::connect::{self, ConnectError, ConnectSettings};
-use super::scan::{Scan, ScanError};
+use super::reader::ReadError;
+use super::scan::Scan;
 use super::state::is_missing;
 
 const PUBLIC_KEY: HeaderName = HeaderName::from_static(headers::PUBLIC_KEY);
@@ -85,7 +86,7 @@ pub enum SinkError {
     },
     /// Reading a range of it failed.
     #[error(transparent)]
-    Scan(#[from] ScanError),
+    Read(#[from] ReadError),
 }
 
 /// Whether the local stream still has a record where a commit says.
@@ -212,12 +213,12 @@ impl Sink {
         Stamp { operation: format!("{operation}/"), source: format!("{}/", mark_of(log)) }
     }
 
-    /// Sends a record. Its answer comes from [`Sink::answer`], in the order of sending; `mark` only has to be unique
-    /// among those under way.
+    /// Sends a record. With a `mark`, which has to be unique among those under way, its answer comes from
+    /// [`Sink::answer`]; without one there is no answer.
     ///
     /// # Errors
     /// When the stream would not take it, or the connection is gone. Nothing was sent then.
-    pub async fn publish(&self, stamp: &Stamp, record: &Outgoing, mark: u64) -> Result<(), SinkError> {
+    pub async fn publish(&self, stamp: &Stamp, record: &Outgoing, mark: Option<u64>) -> Result<(), SinkError> {
         if self.lost.is_cancelled() {
             return Err(SinkError::Lost);
         }
@@ -241,9 +242,14 @@ impl Sink {
         if len > self.max_payload {
             return Err(SinkError::TooLarge { len, max: self.max_payload });
         }
-        let reply = Subject::from(format!("{}.{mark}", self.inbox));
         let payload = record.parts.payload.clone();
-        let sent = self.client.publish_with_reply_and_headers(subject, reply, map, payload).await;
+        let sent = match mark {
+            Some(mark) => {
+                let reply = Subject::from(format!("{}.{mark}", self.inbox));
+                self.client.publish_with_reply_and_headers(subject, reply, map, payload).await
+            }
+            None => self.client.publish_with_headers(subject, map, payload).await,
+        };
         sent.map_err(|e| self.failed(e))
     }
 
@@ -349,9 +355,15 @@ impl Sink {
         Ok(())
     }
 
-    /// Whether the stream refuses new messages when it is full, rather than dropping old ones.
-    pub fn refuses_when_full(&self) -> bool {
-        matches!(self.stream.cached_info().config.discard, DiscardPolicy::New)
+    /// Whether the answer to the last record of a batch can speak for the others: a single server that never refuses
+    /// for lack of room stores what one connection sends in its order, so the sequence numbers tell whether all of it
+    /// is there. A replicated stream may lose some when its leader changes, a stream with limits may refuse some.
+    pub fn answers_for_all(&self) -> bool {
+        let config = &self.stream.cached_info().config;
+        config.num_replicas <= 1
+            && matches!(config.discard, DiscardPolicy::Old)
+            && matches!(config.retention, RetentionPolicy::Limits)
+            && config.max_message_size <= 0
     }
 }
 

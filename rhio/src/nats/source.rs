@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull, push};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{RawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::{Client, HeaderMap, Subject, jetstream};
 use futures_util::StreamExt;
@@ -14,7 +14,8 @@ use rhio_core::record::{CanonicalRecord, Position, RecordError, SourceRecord};
 use rhio_core::subject::Filter;
 use thiserror::Error;
 
-use super::scan::{Scan, ScanError, Scanned, ordered};
+use super::reader::{ReadError, Reader, Scanned};
+use super::scan::Scan;
 use super::state::is_missing;
 
 /// Messages of a work queue that may be delivered and not yet acknowledged. While no subscriber takes them, no more are
@@ -22,6 +23,8 @@ use super::state::is_missing;
 const MAX_UNACKNOWLEDGED: i64 = 65_536;
 /// After this long, a work queue delivers again what was not acknowledged.
 const ACK_WAIT: Duration = Duration::from_secs(60);
+/// Messages of a work queue that are asked for at once.
+const WORK_BATCH: usize = 2048;
 /// Reads of single messages that are under way at once.
 const CONCURRENT_READS: usize = 64;
 
@@ -61,7 +64,7 @@ pub enum SourceError {
     },
     /// Reading a range of it failed.
     #[error(transparent)]
-    Scan(#[from] ScanError),
+    Read(#[from] ReadError),
 }
 
 /// A stream that is published.
@@ -80,6 +83,8 @@ pub struct SourceStream {
 pub struct Delivered {
     /// Where the stream holds it.
     pub position: Position,
+    /// Its subject.
+    pub subject: Subject,
     /// What it says; `Ok(None)` for one that came through rhio.
     pub record: Result<Option<CanonicalRecord>, RecordError>,
     /// How many wait behind it.
@@ -159,6 +164,21 @@ impl SourceStream {
         }
     }
 
+    /// The first message at or behind `from` under a filter.
+    async fn next_message(&self, filter: &str, from: u64) -> Result<Option<Scanned>, SourceError> {
+        match self.stream.raw_message_builder().sequence(from).next_by_subject(filter).send().await {
+            Ok(message) => Ok(Some(Scanned {
+                seq: message.sequence,
+                time: u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or_default(),
+                subject: message.subject,
+                headers: Some(message.headers),
+                payload: message.payload,
+            })),
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
     /// When the message with this sequence number was stored; `None` when there is none.
     ///
     /// # Errors
@@ -177,17 +197,18 @@ impl SourceStream {
     /// When NATS does not answer or refuses the consumer.
     pub async fn follow(&self, node: PublicKey, filter: &Filter, from: SourceSeq) -> Result<Follower, SourceError> {
         if self.queue {
-            return self.work(node, filter).await;
+            return self.work(node, filter, from).await;
         }
-        let consumer = ordered(&self.client, &self.stream, filter.as_str(), from.0, false).await?;
-        let pending = consumer.cached_info().num_pending;
-        let messages = consumer.messages().await.map_err(|e| self.failed(e))?;
-        Ok(Follower { kind: Kind::Ordered(Box::new(messages)), pending, name: self.name.clone() })
+        let reader = Reader::open(&self.stream, self.client.max_payload(), filter.as_str(), from.0, false).await?;
+        Ok(Follower { pending: reader.left(), kind: Kind::Ordered(reader), source: self.clone() })
     }
 
     /// A queue keeps its consumer for ever under one name: a second one for the same subjects would be refused, and
     /// with the consumer of an interest stream its messages would vanish.
-    async fn work(&self, node: PublicKey, filter: &Filter) -> Result<Follower, SourceError> {
+    ///
+    /// What was delivered and not acknowledged comes again only after the consumer's wait, behind newer messages. So
+    /// that the order holds, it is read from the stream before anything that the consumer delivers.
+    async fn work(&self, node: PublicKey, filter: &Filter, from: SourceSeq) -> Result<Follower, SourceError> {
         let mark = blake3::hash(format!("{node} {filter}").as_bytes());
         let name = format!("rhio-{}", &mark.to_hex()[..16]);
         let config = pull::Config {
@@ -202,16 +223,18 @@ impl SourceStream {
         };
         let refused =
             |reason: String| SourceError::Consumer { stream: self.name.clone(), filter: filter.clone(), reason };
-        let consumer = self.stream.create_consumer(config).await.map_err(|e| refused(e.to_string()))?;
-        let pending = consumer.cached_info().num_pending;
+        let mut consumer = self.stream.create_consumer(config).await.map_err(|e| refused(e.to_string()))?;
+        let info = consumer.info().await.map_err(|e| self.failed(e))?;
+        let (pending, delivered) = (info.num_pending, info.delivered.stream_sequence);
         let messages = consumer
             .stream()
-            .max_messages_per_batch(4096)
+            .max_messages_per_batch(WORK_BATCH)
             .heartbeat(Duration::from_secs(5))
             .messages()
             .await
             .map_err(|e| self.failed(e))?;
-        Ok(Follower { kind: Kind::Work(Box::new(messages)), pending, name: self.name.clone() })
+        let again = Again { filter: filter.to_string(), next: from.0, through: delivered };
+        Ok(Follower { kind: Kind::Work(Box::new(messages), again), pending, source: self.clone() })
     }
 
     /// Begins to read again what operations cover.
@@ -221,8 +244,15 @@ impl SourceStream {
 }
 
 enum Kind {
-    Ordered(Box<push::Ordered>),
-    Work(Box<pull::Stream>),
+    Ordered(Reader),
+    Work(Box<pull::Stream>, Again),
+}
+
+/// What a queue's consumer has delivered before, to be read again: `next..=through`.
+struct Again {
+    filter: String,
+    next: u64,
+    through: u64,
 }
 
 /// Follows a stream.
@@ -230,7 +260,7 @@ pub struct Follower {
     kind: Kind,
     /// Messages that waited when following began.
     pub pending: u64,
-    name: String,
+    source: SourceStream,
 }
 
 impl Follower {
@@ -239,20 +269,27 @@ impl Follower {
     /// # Errors
     /// When following can't go on; it must be begun anew.
     pub async fn next(&mut self) -> Result<Delivered, SourceError> {
-        let failed = |stream: &str, source: async_nats::Error| SourceError::Nats { stream: stream.to_owned(), source };
-        let ended = || async_nats::Error::from("the consumer ended");
         match &mut self.kind {
-            Kind::Ordered(messages) => {
-                let message = messages.next().await.ok_or_else(|| failed(&self.name, ended()))?;
-                let (scanned, pending) = Scanned::read(message.map_err(|e| failed(&self.name, e.into()))?)?;
-                Ok(delivered(scanned, pending, None))
+            Kind::Ordered(reader) => {
+                let scanned = reader.next().await?;
+                Ok(delivered(scanned, reader.left(), None))
             }
-            Kind::Work(messages) => {
-                let message = messages.next().await.ok_or_else(|| failed(&self.name, ended()))?;
-                let message = message.map_err(|e| failed(&self.name, e.into()))?;
+            Kind::Work(messages, again) => {
+                while again.next <= again.through {
+                    match self.source.next_message(&again.filter, again.next).await? {
+                        Some(scanned) if scanned.seq <= again.through => {
+                            again.next = scanned.seq + 1;
+                            return Ok(delivered(scanned, self.pending, None));
+                        }
+                        _ => again.next = again.through + 1,
+                    }
+                }
+                let ended = || self.source.failed(async_nats::Error::from("the consumer ended"));
+                let message = messages.next().await.ok_or_else(ended)?;
+                let message = message.map_err(|e| self.source.failed(e))?;
                 let ack = message.reply.clone();
-                let (scanned, pending) = Scanned::read(message)?;
-                Ok(delivered(scanned, pending, ack))
+                let (scanned, delivery) = Scanned::read(message)?;
+                Ok(delivered(scanned, delivery.pending, ack))
             }
         }
     }
@@ -260,7 +297,7 @@ impl Follower {
 
 fn delivered(message: Scanned, pending: u64, ack: Option<Subject>) -> Delivered {
     let record = canonical(&message.subject, message.headers.as_ref(), &message.payload);
-    Delivered { position: message.position(), record, pending, ack }
+    Delivered { position: message.position(), subject: message.subject, record, pending, ack }
 }
 
 /// `None` for a message that came through rhio: it is never published again.

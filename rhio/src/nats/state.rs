@@ -24,7 +24,8 @@ use thiserror::Error;
 
 use crate::config;
 
-use super::scan::{Scan, ScanError};
+use super::reader::ReadError;
+use super::scan::Scan;
 
 /// What went wrong with the state stream.
 #[derive(Debug, Error)]
@@ -55,7 +56,7 @@ pub enum StateError {
     },
     /// Reading a range of it failed.
     #[error("state stream: {0}")]
-    Scan(#[from] ScanError),
+    Read(#[from] ReadError),
 }
 
 /// A commit and where it is.

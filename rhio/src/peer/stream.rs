@@ -12,6 +12,8 @@ use thiserror::Error;
 const FRAME_DEADLINE: Duration = Duration::from_secs(600);
 /// What is read at once; memory for a frame grows with what arrives, not with what its header promises.
 const CHUNK: usize = 256 * 1024;
+/// Memory that a frame's header alone may claim; an ordinary batch fits.
+const EAGER: usize = 1024 * 1024;
 
 /// A conversation ended.
 #[derive(Debug, Error)]
@@ -104,6 +106,7 @@ impl FrameReader {
         header.copy_from_slice(&self.buffer[..HEADER_LEN]);
         let header = FrameHeader::decode(header)?;
         let whole = HEADER_LEN + header.len;
+        self.buffer.reserve(whole.min(EAGER).saturating_sub(self.buffer.len()));
         let filled = tokio::time::timeout(FRAME_DEADLINE, self.fill(whole)).await;
         if !filled.map_err(|_| StreamError::Timeout)?? {
             return Err(StreamError::Truncated);

@@ -9,6 +9,7 @@ use rhio_core::operation::LogDescriptor;
 use rhio_core::operation::Operation;
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::{Sealed, Tail};
+use rhio_core::subject::Filter;
 use rhio_core::wire::encode_batch;
 use tokio::sync::watch;
 
@@ -61,8 +62,14 @@ pub struct LiveLog {
     pub source: SourceStream,
     progress: watch::Sender<Progress>,
     ring: Mutex<VecDeque<Arc<Recent>>>,
-    applied: watch::Sender<SourceSeq>,
+    applied: watch::Sender<Applied>,
 }
+
+/// How far subscribers have it durably, by the filter that each one asked with.
+pub type Applied = Vec<(Filter, SourceSeq)>;
+
+/// Filters that are remembered; a queue has few subscribers.
+const MAX_APPLIED: usize = 64;
 
 impl LiveLog {
     /// A log that ends at `tail`, with nothing in its ring.
@@ -73,7 +80,7 @@ impl LiveLog {
             source,
             progress: watch::Sender::new(Progress { tail, pending: None }),
             ring: Mutex::default(),
-            applied: watch::Sender::new(SourceSeq(0)),
+            applied: watch::Sender::default(),
         }
     }
 
@@ -124,17 +131,29 @@ impl LiveLog {
         ring.get(index).cloned()
     }
 
-    /// Some subscriber has everything up to this record durably.
-    pub fn note_applied(&self, through: SourceSeq) {
+    /// Some subscriber has everything under `filter` up to this record durably.
+    pub fn note_applied(&self, filter: &Filter, through: SourceSeq) {
         self.applied.send_if_modified(|applied| {
-            let further = *applied < through;
-            *applied = through.max(*applied);
-            further
+            let known = applied.iter().position(|(known, _)| known == filter);
+            let room = applied.len() < MAX_APPLIED;
+            match known.and_then(|index| applied.get_mut(index)) {
+                Some((_, before)) if *before >= through => false,
+                Some((_, before)) => {
+                    *before = through;
+                    true
+                }
+                None => {
+                    if room {
+                        applied.push((filter.clone(), through));
+                    }
+                    room
+                }
+            }
         });
     }
 
-    /// How far some subscriber has it durably.
-    pub fn applied(&self) -> watch::Receiver<SourceSeq> {
+    /// How far subscribers have it durably.
+    pub fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.subscribe()
     }
 }

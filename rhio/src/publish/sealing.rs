@@ -23,7 +23,7 @@ use crate::nats::state::{LogSubject, StateError, StateStore};
 use crate::node::{Node, now_micros};
 use crate::status::Entry;
 
-use super::live::LiveLog;
+use super::live::{Applied, LiveLog};
 use super::recovery::{Doubt, Recovered, find_log};
 use super::registry::{Logs, Publication};
 
@@ -102,6 +102,12 @@ pub async fn run(node: Node, publication: Arc<Publication>) {
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
+/// A message of a queue that no subscriber has yet.
+struct Waiting {
+    subject: Subject,
+    ack: Subject,
+}
+
 /// What the loop holds besides the sealer.
 struct Driver<'a> {
     node: &'a Node,
@@ -110,7 +116,7 @@ struct Driver<'a> {
     subject: LogSubject,
     state_seq: u64,
     /// Messages of a queue that wait for a subscriber, and how to acknowledge them.
-    waiting: BTreeMap<SourceSeq, Subject>,
+    waiting: BTreeMap<SourceSeq, Waiting>,
 }
 
 async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<(), SealError> {
@@ -153,8 +159,8 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                 }
             }
             _ = applied.changed() => {
-                let through = *applied.borrow_and_update();
-                driver.acknowledge(through).await;
+                let applied = applied.borrow_and_update().clone();
+                driver.acknowledge(&applied).await;
             }
             () = publication.behind.notified() => {
                 return Err(SealError::Recover("a subscriber holds more of the log", Doubt::Behind));
@@ -205,11 +211,12 @@ impl Driver<'_> {
         match delivered.record {
             Ok(Some(record)) => {
                 if let Some(ack) = delivered.ack {
-                    let applied = *self.live.applied().borrow();
-                    if position.seq <= applied {
-                        self.send_ack(ack).await;
+                    let waiting = Waiting { subject: delivered.subject, ack };
+                    let applied = self.live.applied().borrow().clone();
+                    if is_applied(&applied, position.seq, &waiting.subject) {
+                        self.send_ack(waiting.ack).await;
                     } else {
-                        self.waiting.insert(position.seq, ack);
+                        self.waiting.insert(position.seq, waiting);
                     }
                 }
                 sealer.deliver(SourceRecord { position, record });
@@ -223,11 +230,20 @@ impl Driver<'_> {
         }
     }
 
-    /// A subscriber has everything up to `through` durably: a queue may drop it now.
-    async fn acknowledge(&mut self, through: SourceSeq) {
-        let later = self.waiting.split_off(&through.next());
-        for (_, ack) in std::mem::replace(&mut self.waiting, later) {
-            self.send_ack(ack).await;
+    /// Subscribers have more of it durably: a queue may drop that now.
+    async fn acknowledge(&mut self, applied: &Applied) {
+        let Some(furthest) = applied.iter().map(|(_, through)| *through).max() else { return };
+        let within: Vec<SourceSeq> = self
+            .waiting
+            .range(..=furthest)
+            .filter(|(seq, waiting)| is_applied(applied, **seq, &waiting.subject))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in within {
+            if let Some(waiting) = self.waiting.remove(&seq) {
+                self.send_ack(waiting.ack).await;
+                failpoint::hit("queue-acknowledged");
+            }
         }
     }
 
@@ -253,6 +269,10 @@ impl Driver<'_> {
             Ok(())
         })
     }
+}
+
+fn is_applied(applied: &Applied, seq: SourceSeq, subject: &str) -> bool {
+    applied.iter().any(|(filter, through)| seq <= *through && filter.matches(subject))
 }
 
 /// Drops operations whose records the stream no longer holds. The last one stays: it is where the log ends.

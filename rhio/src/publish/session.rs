@@ -310,7 +310,8 @@ async fn hear(
             }
         };
         if let Some(through) = through {
-            live.note_applied(through);
+            let filter = lock(session).filter().clone();
+            live.note_applied(&filter, through);
         }
     }
 }
