@@ -10,7 +10,7 @@ use rhio_core::record::CanonicalRecord;
 use rhio_core::seal::Sealed;
 use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Pull};
 
-use crate::operation::{RAW, SIGNED};
+use crate::operation::{LOOSE, RAW, SIGNED};
 use crate::world::World;
 use crate::{applier, mutate};
 
@@ -54,7 +54,7 @@ pub fn operations() -> Vec<Vec<u8>> {
         let script = random_bytes(number as u64, 96);
         [&[SIGNED], &script[..], &manifest[..]].concat()
     });
-    raw.chain(signed).collect()
+    raw.chain(signed).chain([vec![LOOSE, 0, 1]]).collect()
 }
 
 pub fn manifests() -> Vec<Vec<u8>> {
@@ -70,6 +70,8 @@ pub fn records() -> Vec<Vec<u8>> {
     // Several behind one another, as in a batch.
     seeds.push(seeds.concat());
     seeds.push(rich.as_bytes().to_vec());
+    // One that no record may have.
+    seeds.push(b"\0\x01s\0\x01\0\x0dx-rhio-Source\0\0\0\x01v\0\0\0\0".to_vec());
     seeds
 }
 
@@ -117,9 +119,17 @@ pub fn frames() -> Vec<Vec<u8>> {
 }
 
 pub fn filters() -> Vec<Vec<u8>> {
-    ["a.*.c\na.>\na.b.c", ">\n*\na", "a.b\na.b\na.b", "*.*\n*.>\nx.y", "a.>\n>.a\na..b", "a*.b>\na*.>\na*.b>", " \n\t\n."]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec()
+    [
+        "a.*.c\na.>\na.b.c",
+        ">\n*\na",
+        "a.b\na.b\na.b",
+        "*.*\n*.>\nx.y",
+        "a.>\n>.a\na..b",
+        "a*.b>\na*.>\na*.b>",
+        " \n\t\n.",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 /// For the targets that read their input as a script, any bytes will do.

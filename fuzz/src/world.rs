@@ -117,6 +117,11 @@ impl World {
         usize::try_from(seq.0).ok().filter(|place| *place < self.log.len())
     }
 
+    /// Where the author's stream has the records.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        self.log.iter().flat_map(|sealed| &sealed.records).map(|record| record.position)
+    }
+
     /// The last operation.
     pub fn head(&self) -> Option<Head> {
         self.log.last().map(|sealed| sealed.operation.head())

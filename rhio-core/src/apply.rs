@@ -317,22 +317,22 @@ impl Applier {
         let operation = Operation::verify(batch.operation)?;
         operation.belongs_to(self.author, self.log)?;
         self.check_order(&operation)?;
-        let (wanted, gone) = self.check_slots(&operation, batch.slots)?;
+        let (wanted, bytes, gone) = self.check_slots(&operation, batch.slots)?;
         self.pruned_to = None;
 
         let manifest = operation.manifest();
         let total_before = self.staged.back().map_or(self.durable.total, |staged| staged.total);
         let pruned = manifest.before().records - total_before.records;
-        let bytes = manifest.after().bytes - manifest.before().bytes;
         let (delete, records, found) = self.match_found(wanted);
-        self.staged_bytes += bytes as usize;
+        self.staged_bytes += bytes;
         self.staged.push_back(Staged {
             head: operation.head(),
             raw: operation.raw().clone(),
             through: manifest.last(),
             total: manifest.after(),
-            bytes: bytes as usize,
-            gone: gone + pruned,
+            bytes,
+            // What the author says of pruned operations can't be checked.
+            gone: pruned.saturating_add(gone),
             found,
             written: false,
         });
@@ -362,7 +362,8 @@ impl Applier {
         Ok(())
     }
 
-    fn check_slots(&self, operation: &Operation, slots: Vec<Slot>) -> Result<(Vec<Outgoing>, u64), Violation> {
+    /// Returns what is wanted of the batch, how many bytes that takes, and how many records are gone.
+    fn check_slots(&self, operation: &Operation, slots: Vec<Slot>) -> Result<(Vec<Outgoing>, usize, u64), Violation> {
         let seq = operation.seq();
         let entries = operation.manifest().entries();
         if slots.len() != entries.len() {
@@ -370,7 +371,7 @@ impl Applier {
         }
         let whole = self.filter.covers(&self.log_filter);
         let mut wanted = Vec::with_capacity(slots.len());
-        let mut gone = 0;
+        let (mut bytes, mut gone) = (0, 0);
         for (index, (entry, slot)) in entries.iter().zip(slots).enumerate() {
             let position = entry.position;
             match slot {
@@ -389,12 +390,14 @@ impl Applier {
                         return Err(Violation::Unasked { seq, index });
                     }
                     if !self.floors.iter().any(|f| f.holds(position, record.subject())) {
+                        // Counted, not taken from the manifest, where the author may have written any number.
+                        bytes += record.as_bytes().len();
                         wanted.push(Outgoing { index, position, parts });
                     }
                 }
             }
         }
-        Ok((wanted, gone))
+        Ok((wanted, bytes, gone))
     }
 
     /// Strikes from `wanted` what the local stream holds already. Returns what must be deleted, what must be written,
@@ -457,7 +460,7 @@ impl Applier {
             }
             len += staged.raw.len();
             commit.local = commit.local.max(staged.found);
-            commit.gone += staged.gone;
+            commit.gone = commit.gone.saturating_add(staged.gone);
             commit.operations.push(staged.raw.clone());
         }
         self.committing = commit.operations.len();
@@ -473,7 +476,7 @@ impl Applier {
                 through: staged.through,
                 total: staged.total,
                 local: self.durable.local.max(staged.found),
-                gone: self.durable.gone + staged.gone,
+                gone: self.durable.gone.saturating_add(staged.gone),
             };
         }
         self.committing = 0;

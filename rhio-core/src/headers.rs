@@ -6,8 +6,11 @@ use std::borrow::Cow;
 pub const PUBLIC_KEY: &str = "X-Rhio-PublicKey";
 /// Names the operation: the hash in 64 hex digits, `/`, and the record's index in it.
 pub const OPERATION: &str = "X-Rhio-Operation";
-/// Names the place at the author: the first 16 hex digits of the log, `/`, and the sequence number in the author's
-/// stream. This is what a restart reads back to learn what has been written already.
+/// Names the place at the author: the life of the author's stream ([`LogDescriptor::life`]), `/`, the sequence number
+/// there, `/`, and the time there in nanoseconds. This is what a restart reads back to learn what has been written
+/// already, also under a log that the author has forgotten since.
+///
+/// [`LogDescriptor::life`]: crate::operation::LogDescriptor::life
 pub const SOURCE: &str = "X-Rhio-Source";
 /// The `Nats-Msg-Id` that the message had at its source.
 pub const MSG_ID: &str = "X-Rhio-Msg-Id";

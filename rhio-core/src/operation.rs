@@ -93,6 +93,14 @@ impl LogDescriptor {
         self.author == other.author && self.stream == other.stream && self.created == other.created
     }
 
+    /// Names the life of the author's stream, whatever log covers it: 16 hex digits.
+    pub fn life(&self) -> String {
+        let mut text = self.author.as_bytes().to_vec();
+        text.extend_from_slice(&self.created.to_be_bytes());
+        text.extend_from_slice(self.stream.as_bytes());
+        hex::encode(&blake3::derive_key("rhio stream life 1", &text)[..8])
+    }
+
     /// Layout: version u8, author 32, created u64, epoch u64, stream string16, filter string16.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64 + self.stream.len() + self.filter.as_str().len());

@@ -118,6 +118,8 @@ async fn start(
     let state = open_state(&client, &config.nats.state, me).await;
     let (streams, incoming) = mpsc::channel(64);
     let links = Links::new(me, network, streams, stop.clone());
+    // Before the first connection is looked at.
+    links.set_directory(directory(config));
     let node = Node {
         me,
         key,
@@ -126,6 +128,7 @@ async fn start(
         state: Arc::new(state),
         links: links.clone(),
         registry: Arc::new(Registry::default()),
+        quiet: Arc::default(),
     };
     let tasks = TaskTracker::new();
     tasks.spawn(async move { links.run(connections).await });
@@ -187,18 +190,21 @@ fn summarise(config: &Config, file: Option<&std::path::Path>, me: PublicKey) {
     }
 }
 
+fn directory(config: &Config) -> Directory {
+    let entries = &config.publish.nats_subjects;
+    Directory {
+        nodes: config.nodes.iter().map(|node| (node.public_key, node.endpoints.clone())).collect(),
+        open: config.access == Access::Open,
+        allowed: entries.iter().flat_map(|entry| entry.allow.iter().flatten()).copied().collect(),
+        wanted: config.subscribe.nats_subjects.iter().map(|entry| entry.public_key).collect(),
+    }
+}
+
 impl App {
     /// Makes what runs match the configuration; what is unchanged goes on undisturbed.
     async fn reconcile(&mut self) {
         let known: BTreeSet<PublicKey> = self.config.nodes.iter().map(|node| node.public_key).collect();
-        let entries = &self.config.publish.nats_subjects;
-        let directory = Directory {
-            nodes: self.config.nodes.iter().map(|node| (node.public_key, node.endpoints.clone())).collect(),
-            open: self.config.access == Access::Open,
-            allowed: entries.iter().flat_map(|entry| entry.allow.iter().flatten()).copied().collect(),
-            wanted: self.config.subscribe.nats_subjects.iter().map(|entry| entry.public_key).collect(),
-        };
-        self.node.links.set_directory(directory);
+        self.node.links.set_directory(directory(&self.config));
         self.reconcile_publications(&known);
         self.reconcile_subscriptions();
     }

@@ -3,6 +3,18 @@
 //! `RHIO_FAILPOINTS=name:3,other:1` kills the process, as `kill -9` would, when it passes `name` for the third time or
 //! `other` for the first.
 
+/// A number that tests set through the environment: intervals that are too long for a test. Release builds have none.
+#[cfg(debug_assertions)]
+pub fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// A number that tests set: never in a release build.
+#[cfg(not(debug_assertions))]
+pub fn setting(_name: &str) -> Option<u64> {
+    None
+}
+
 /// Dies here when asked to.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {

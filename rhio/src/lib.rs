@@ -14,5 +14,6 @@ pub mod nats;
 pub mod node;
 pub mod peer;
 pub mod publish;
+pub mod quiet;
 pub mod shutdown;
 pub mod status;

@@ -11,6 +11,7 @@ use crate::config;
 use crate::nats::state::StateStore;
 use crate::peer::links::Links;
 use crate::publish::registry::Registry;
+use crate::quiet::Quiet;
 
 /// The node. Shared by reference count.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct Node {
     pub links: Links,
     /// What it publishes.
     pub registry: Arc<Registry>,
+    /// Holds appliers still while an author takes its operations back.
+    pub quiet: Arc<Quiet>,
 }
 
 impl Node {

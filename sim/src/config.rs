@@ -100,10 +100,8 @@ impl Config {
     pub fn draw(rng: &mut Rng) -> Self {
         let both = rng.chance(400);
         let own = if rng.chance(700) { "a.>" } else { ">" };
-        let a = Node {
-            publishes: Some(filter(own)),
-            subscriptions: if both { vec![(1, filter("a.>"))] } else { vec![] },
-        };
+        let a =
+            Node { publishes: Some(filter(own)), subscriptions: if both { vec![(1, filter("a.>"))] } else { vec![] } };
         let b = Node { publishes: both.then(|| filter("a.>")), subscriptions: vec![(0, filter(own))] };
         let c = Node { publishes: None, subscriptions: vec![(0, filter("a.x"))] };
         let mut nodes = vec![a, b];

@@ -209,8 +209,9 @@ impl World {
             Request::Delete(which, seq) => {
                 if let Some(message) = self.stream_mut(site, which).delete(seq) {
                     self.note(|| format!("NATS {}: {which:?} deletes {seq}", name(site)));
-                    if which == Which::State {
-                        self.history.state_gone(site, &message);
+                    match which {
+                        Which::State => self.history.state_gone(site, &message),
+                        Which::Data => self.history.displaced(site, &message),
                     }
                 }
                 Response::Deleted
@@ -238,6 +239,7 @@ impl World {
             self.history.state_stored(site, message, &self.sites);
             return;
         }
+        self.history.data_stored(site, message);
         let mut procs = Vec::new();
         for client in self.clients.all.values_mut().filter(|client| client.site == site && !client.broken) {
             client.news = true;
@@ -376,4 +378,3 @@ impl Nats {
         }
     }
 }
-

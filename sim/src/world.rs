@@ -39,8 +39,8 @@ pub struct Site {
     pub up: bool,
     /// Which run of the server this is.
     pub identity: u64,
-    /// When it last lost power.
-    pub cut: u64,
+    /// Until when a process may act on what was true before its server lost something.
+    pub unnoticed: u64,
     /// The users' stream.
     pub data: Stream,
     /// rhio's own stream.
@@ -84,7 +84,7 @@ impl World {
         let site = |id: usize| Site {
             up: true,
             identity: 1000 * (id as u64 + 1),
-            cut: 0,
+            unnoticed: 0,
             data: Stream::new(EPOCH + id as u64),
             state: Stream::new(EPOCH),
         };
@@ -141,6 +141,12 @@ impl World {
             let time = self.now - EPOCH;
             trace.push(format!("{:>4}.{:06} {}", time / SECOND, time % SECOND / US, text()));
         }
+    }
+
+    /// Notes what the run is made of.
+    pub fn note_config(&mut self) {
+        let config = format!("{:?}", self.config);
+        self.note(|| config);
     }
 
     /// A node's key.

@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use rhio_core::apply::{Applier, Cursor, Found, Violation, Write};
 use rhio_core::commit::{Commit, MAX_OPERATIONS};
-use rhio_core::id::{LocalSeq, OpHash, OpSeq, SourceSeq};
+use rhio_core::id::{LocalSeq, OpHash, OpSeq};
 use rhio_core::manifest::Total;
 use rhio_core::operation::{Head, Operation};
 use rhio_core::provide::{Selected, Session};
@@ -42,17 +42,16 @@ pub struct Game {
     committing: usize,
     pruned_to: Option<OpSeq>,
     /// This log's records in the local stream.
-    local: BTreeMap<LocalSeq, SourceSeq>,
+    local: BTreeMap<LocalSeq, Position>,
     next_local: LocalSeq,
     /// What the author signed beside its honest log.
     nonsense: Vec<Bytes>,
 }
 
 impl Game {
-    pub fn new(world: World, filter: Filter, floors: Vec<Floor>, start: usize, held: Vec<SourceSeq>) -> Self {
+    pub fn new(world: World, filter: Filter, floors: Vec<Floor>, start: usize, held: Vec<Position>) -> Self {
         let tail = world.tail(start);
-        let durable =
-            Cursor { head: tail.head, through: tail.through, total: tail.total, local: LocalSeq(0), gone: 0 };
+        let durable = Cursor { head: tail.head, through: tail.through, total: tail.total, local: LocalSeq(0), gone: 0 };
         let local: BTreeMap<_, _> = (FIRST.0..).map(LocalSeq).zip(held).collect();
         let next_local = local.last_key_value().map_or(FIRST, |(last, _)| last.next());
         let applier = applier(&world, &filter, &floors, durable, &local);
@@ -198,7 +197,7 @@ impl Game {
                 Slot::Present(record, _) => {
                     assert_eq!(record.digest(), entry.digest, "a record that was not signed was let through");
                     if !self.floors.iter().any(|floor| floor.holds(position, record.subject())) {
-                        wanted.push(position.seq);
+                        wanted.push(position);
                     }
                 }
             }
@@ -215,15 +214,16 @@ impl Game {
             let record = spoil::recompose(&outgoing.parts);
             assert_eq!(record.digest(), entry.digest, "what is written was not signed");
             assert!(self.filter.matches(record.subject()), "what is written was not asked for");
-            assert!(wanted.contains(&outgoing.position.seq), "what is written was not sent, or is held already");
-            self.local.insert(self.next_local, outgoing.position.seq);
+            assert!(wanted.contains(&outgoing.position), "what is written was not sent, or is held already");
+            self.local.insert(self.next_local, outgoing.position);
             last = Some(self.next_local);
             self.next_local = self.next_local.next();
         }
-        let holds = |seq: &SourceSeq| self.local.values().any(|held| held == seq);
+        let holds = |position: &Position| self.local.values().any(|held| held == position);
         assert!(wanted.iter().all(holds), "a record is missing in the local stream");
-        if last.is_some() {
-            let order: Vec<_> = self.local.values().collect();
+        // Whoever signs nonsense may sign any order.
+        if last.is_some() && self.nonsense.is_empty() {
+            let order: Vec<_> = self.local.values().map(|position| (position.time, position.seq)).collect();
             assert!(order.is_sorted_by(|a, b| a < b), "the local stream holds {order:?}");
         }
         self.taken.push_back(Taken { operation, last, written: false, gone });
@@ -308,10 +308,10 @@ fn applier(
     filter: &Filter,
     floors: &[Floor],
     durable: Cursor,
-    local: &BTreeMap<LocalSeq, SourceSeq>,
+    local: &BTreeMap<LocalSeq, Position>,
 ) -> Applier {
     let mut found = Found::default();
-    local.range(durable.local.next()..).for_each(|(local, source)| found.push(*source, *local));
+    local.range(durable.local.next()..).for_each(|(local, source)| found.push_at(*source, *local));
     let descriptor = &world.descriptor;
     let log = (descriptor.author, descriptor.id(), descriptor.filter.clone());
     Applier::new(log, filter.clone(), floors.to_vec(), durable, found)

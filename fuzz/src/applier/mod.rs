@@ -26,7 +26,7 @@ pub fn run(input: &[u8]) {
 fn script(u: &mut Unstructured<'_>) -> Result<()> {
     let world = World::new(u)?;
     let start = u.int_in_range(0..=world.log.len())?;
-    let held = found(u, world.tail(start).through.seq)?;
+    let held = found(u, &world, world.tail(start).through)?;
     let mut game = Game::new(world, world::filter(u)?, world::floors(u)?, start, held);
     while !u.is_empty() {
         match u.int_in_range(0..=15u8)? {
@@ -61,13 +61,18 @@ fn script(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the local stream may hold behind the last commit: mostly in order, now and then not.
-fn found(u: &mut Unstructured<'_>, through: SourceSeq) -> Result<Vec<SourceSeq>> {
+/// What the local stream may hold behind the last commit: mostly the log's records in order, now and then not.
+fn found(u: &mut Unstructured<'_>, world: &World, through: Position) -> Result<Vec<Position>> {
+    let behind = world.positions().filter(|position| position.seq > through.seq);
     let mut held = Vec::new();
-    let mut seq = through.0;
-    for _ in 0..u.int_in_range(0..=4u8)? {
-        seq += u.int_in_range(1..=2u64)?;
-        held.push(SourceSeq(seq));
+    for position in behind.take(u.int_in_range(0..=5usize)?) {
+        match u.int_in_range(0..=15u8)? {
+            0 => {}
+            // The same number for another message, from before a power cut at the source, or one that is gone.
+            1 => held.push(Position { time: position.time.saturating_sub(1), ..position }),
+            2 => held.push(Position { seq: position.seq.next(), ..position }),
+            _ => held.push(position),
+        }
     }
     if held.len() > 1 && u.ratio(1u8, 8u8)? {
         let (a, b) = (u.choose_index(held.len())?, u.choose_index(held.len())?);

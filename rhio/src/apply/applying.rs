@@ -12,10 +12,12 @@ use rhio_core::apply::{Applier, Violation};
 use rhio_core::commit::Commit;
 use rhio_core::id::{LocalSeq, LogId};
 use rhio_core::operation::LogDescriptor;
+use rhio_core::record::Position;
 use rhio_core::wire::{CloseCode, Frame, LogState};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::failpoint;
@@ -25,7 +27,7 @@ use crate::node::Node;
 use crate::peer::stream::{self, FrameReader, FrameWriter, StreamError};
 use crate::status::Lag;
 
-use super::cursor::{self, Standing};
+use super::cursor::{self, Of, Standing};
 use super::subscription::Subscription;
 
 /// How often progress is looked at.
@@ -34,6 +36,8 @@ const TICK: Duration = Duration::from_millis(500);
 const STALL: Duration = Duration::from_secs(20);
 /// How long the local stream may take to acknowledge a message.
 const ACK: Duration = Duration::from_secs(10);
+/// How often the copy of the log is pruned.
+const PRUNE: Duration = Duration::from_secs(30);
 /// How often a lag is logged.
 const LAG_LOG: Duration = Duration::from_secs(30);
 /// A lag below this is not worth a line.
@@ -63,6 +67,9 @@ pub enum ApplyError {
     /// The sequence numbers do not tell whether every record was stored.
     #[error("somebody else writes to the local stream too; every record is acknowledged by itself from now on")]
     Shared,
+    /// The author wants back what it forgot, and nothing may be under way while it reads.
+    #[error("the author takes back operations that it lost")]
+    Recalled,
     /// The local stream is another one now.
     #[error("the local stream was deleted and created again")]
     Recreated,
@@ -87,6 +94,7 @@ struct Driver<'a> {
     sink: Sink,
     subject: LogSubject,
     log: LogId,
+    life: String,
     applier: Applier,
     state_seq: u64,
     in_flight: VecDeque<InFlight>,
@@ -95,11 +103,15 @@ struct Driver<'a> {
     sparse: bool,
     /// The sequence number of the last answer, when it was about the last record sent before those now in flight.
     previous: Option<LocalSeq>,
+    /// Sequence numbers only grow, unless the stream is another one.
+    last_local: LocalSeq,
     writer: FrameWriter,
 }
 
 /// What is known of the log at the author.
 pub type Known = watch::Receiver<Vec<LogState>>;
+
+type Pruning = Option<Pin<Box<dyn Future<Output = Result<(), ApplyError>> + Send>>>;
 
 type Committing = Option<Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>>>;
 
@@ -117,18 +129,25 @@ pub async fn apply(
     connection: Connection,
 ) -> Result<LogId, ApplyError> {
     let log = descriptor.id();
-    let sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, subscription.author).await?;
+    let mut sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, subscription.author).await?;
     if sink.created() != local_created {
         return Err(ApplyError::Recreated);
     }
-    node.state.put_descriptor(&descriptor).await?;
+    let (halt, _permit) = node.quiet.enter(subscription.author).await;
     let subject = node.state.applied(subscription.author, log, id);
-    let Standing { cursor, state_seq, found } =
-        cursor::load(&node.state, &sink, &subject, log, &subscription.filter).await?;
-    let floors = cursor::floors(node, subscription, id, &descriptor).await?;
-    if !found.is_empty() {
-        info!("{}: {} records were written and not committed", subscription.status.name(), found.len());
+    let disturbed = sink.claim(subject.as_str()).await?;
+    let of = Of { node, subscription, id, descriptor: &descriptor };
+    let state = known.borrow().iter().find(|state| state.descriptor.id() == log).cloned();
+    if let Some(state) = state.filter(|state| state.closed) {
+        // The author may have forgotten what this node holds beyond the end, so it is not asked for more.
+        let line = cursor::settle(&of, &sink, &descriptor, Position::default()).await?;
+        if state.head.is_none_or(|head| line.cursor.next() > head.seq) {
+            return Ok(log);
+        }
     }
+    let Standing { cursor, state_seq, found, floors } = cursor::load(&of, &sink, disturbed).await?;
+    node.state.put_descriptor(&descriptor).await?;
+    failpoint::hit("descriptor-stored");
     let whose = (subscription.author, log, descriptor.filter.clone());
     let applier = Applier::new(whose, subscription.filter.clone(), floors, cursor, found);
 
@@ -147,6 +166,7 @@ pub async fn apply(
         node,
         sink,
         subject,
+        life: descriptor.life(),
         log,
         applier,
         state_seq,
@@ -154,9 +174,15 @@ pub async fn apply(
         next_mark,
         sparse,
         previous,
+        last_local: cursor.local,
         writer,
     };
-    let outcome = driver.run(reader, known).await;
+    let mut committing: Committing = None;
+    let outcome = driver.run(reader, known, &halt, &mut committing).await;
+    if let Some(committing) = committing {
+        // What becomes of it must be known before anybody reads where the log ends.
+        let _ = tokio::time::timeout(ACK, committing).await;
+    }
     match &outcome {
         Err(ApplyError::Violation(violation)) => {
             subscription.status.refused(&violation.to_string());
@@ -181,8 +207,16 @@ pub async fn apply(
 }
 
 impl Driver<'_> {
-    async fn run(&mut self, mut reader: FrameReader, mut known: Known) -> Result<(), ApplyError> {
-        let mut committing: Committing = None;
+    async fn run(
+        &mut self,
+        mut reader: FrameReader,
+        mut known: Known,
+        halt: &CancellationToken,
+        committing: &mut Committing,
+    ) -> Result<(), ApplyError> {
+        let mut pruning: Pruning = None;
+        let prune = failpoint::setting("RHIO_TEST_PRUNE_SECONDS").map_or(PRUNE, Duration::from_secs);
+        let mut pruned = Instant::now();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new();
@@ -190,12 +224,12 @@ impl Driver<'_> {
             if committing.is_none()
                 && let Some(commit) = self.applier.commit()
             {
-                committing = Some(self.append(commit));
+                *committing = Some(self.append(commit));
             }
             tokio::select! {
                 biased;
                 Some(stored) = OptionFuture::from(committing.as_mut()) => {
-                    committing = None;
+                    *committing = None;
                     self.state_seq = stored?;
                     failpoint::hit("commit-stored");
                     self.committed().await?;
@@ -205,7 +239,16 @@ impl Driver<'_> {
                     let (mark, local) = answer?;
                     self.acknowledged(mark, local)?;
                 }
+                () = halt.cancelled() => return Err(ApplyError::Recalled),
+                Some(result) = OptionFuture::from(pruning.as_mut()) => {
+                    pruning = None;
+                    result?;
+                }
                 _ = tick.tick() => {
+                    if pruning.is_none() && pruned.elapsed() >= prune && self.state_seq > 0 {
+                        pruned = Instant::now();
+                        pruning = Some(self.prune());
+                    }
                     let state = known.borrow().iter().find(|state| state.descriptor.id() == self.log).cloned();
                     if self.is_complete(state.as_ref()) {
                         return Ok(());
@@ -237,12 +280,23 @@ impl Driver<'_> {
         Box::pin(async move { state.append(&subject, &commit, expected).await })
     }
 
+    fn prune(&self) -> Pin<Box<dyn Future<Output = Result<(), ApplyError>> + Send>> {
+        let (state, subject, last) = (Arc::clone(&self.node.state), self.subject.clone(), self.state_seq);
+        let stream = self.sink.stream();
+        Box::pin(async move {
+            let info =
+                stream.get_info().await.map_err(|e| StateError::Nats { stream: String::new(), source: e.into() })?;
+            cursor::prune(&state, LocalSeq(info.state.first_sequence), &subject, last).await
+        })
+    }
+
     /// Verifies a batch, and sends its records to the local stream.
     async fn write(&mut self, batch: rhio_core::wire::Batch) -> Result<(), ApplyError> {
         let write = self.applier.receive(batch)?;
         for local in write.delete {
             warn!(sequence = local.0, "{}: takes out a record that is out of place", self.subscription.status.name());
             self.sink.delete(local).await?;
+            failpoint::hit("misplaced-deleted");
         }
         let count = write.records.len() as u64;
         let for_all = self.sparse && count > 1 && self.next_mark > 0;
@@ -254,7 +308,7 @@ impl Driver<'_> {
             last: None,
             since: Instant::now(),
         });
-        let stamp = Sink::stamp(self.log, write.operation.hash());
+        let stamp = Sink::stamp(&self.life, write.operation.hash());
         for (index, record) in write.records.iter().enumerate() {
             let answered = !for_all || index + 1 == write.records.len();
             self.sink.publish(&stamp, record, answered.then_some(self.next_mark)).await?;
@@ -269,6 +323,10 @@ impl Driver<'_> {
     fn acknowledged(&mut self, mark: u64, local: LocalSeq) -> Result<(), ApplyError> {
         let index = self.in_flight.partition_point(|flight| flight.first + flight.count <= mark);
         if let Some(flight) = self.in_flight.get_mut(index) {
+            if local <= self.last_local {
+                return Err(ApplyError::Recreated);
+            }
+            self.last_local = local;
             let together = self.previous.is_some_and(|previous| local.0 == previous.0 + flight.count);
             if flight.for_all && !together {
                 self.subscription.set_shared();

@@ -110,6 +110,10 @@ pub async fn run(node: Node, subscription: Arc<Subscription>) {
                 debug!("{}: {error}", subscription.status.name());
                 BACKOFF.0
             }
+            ApplyError::Recalled => {
+                debug!("{}: {error}", subscription.status.name());
+                BACKOFF.0
+            }
             ApplyError::Shared => {
                 debug!("{}: {error}", subscription.status.name());
                 Duration::ZERO
@@ -142,6 +146,7 @@ pub async fn run(node: Node, subscription: Arc<Subscription>) {
 }
 
 async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), ApplyError> {
+    node.state.ensure().await?;
     // First of all the local stream: without it there is no point in asking the author.
     let author = subscription.author;
     let sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, author).await?;
@@ -156,6 +161,11 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
     let mut done: HashSet<LogId> = HashSet::new();
     loop {
         let list = logs.borrow().clone();
+        let listed = |log: &LogId| list.iter().any(|state| state.descriptor.id() == *log);
+        if running.iter().any(|log| !done.contains(log) && !listed(log)) {
+            // Its messages may come through another log from now on, which must begin where this one ends.
+            return Err(StreamError::Closed(CloseCode::Done).into());
+        }
         for state in startable(&list, &done) {
             let log = state.descriptor.id();
             if running.insert(log) {

@@ -125,7 +125,9 @@ fn is_foreign(rest: &str, text: &str) -> bool {
     let link = rest.ends_with("SERVICE_HOST")
         || rest.contains("SERVICE_PORT")
         || ports.iter().any(|port| rest.ends_with(port) || rest.contains(&format!("{port}_")));
-    link || ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme)) || rest.starts_with("TEST_")
+    link || ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
+        || rest.starts_with("TEST_")
+        || rest == "FAILPOINTS"
 }
 
 /// A name with `__` in it can only be meant for us, and one that nearly is a key is a typing mistake: both are errors.

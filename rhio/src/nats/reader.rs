@@ -120,6 +120,23 @@ impl Reader {
         self.left
     }
 
+    /// The next message, waiting for it if need be; `None` when reading can't go on without being begun anew, as after a
+    /// restart of the server. It may have forgotten what was read, so whoever follows a stream must look first where it
+    /// ends now. Cancel-safe.
+    ///
+    /// # Errors
+    /// When a delivery can't be read.
+    pub async fn next_unbroken(&mut self) -> Result<Option<Scanned>, ReadError> {
+        let Some(Ok(message)) = self.messages.next().await else { return Ok(None) };
+        let (scanned, delivery) = Scanned::read(message)?;
+        if delivery.number != self.delivered + 1 {
+            return Ok(None);
+        }
+        self.delivered = delivery.number;
+        (self.next, self.left) = (scanned.seq + 1, delivery.pending);
+        Ok(Some(scanned))
+    }
+
     /// The next message, waiting for it if need be. Cancel-safe.
     ///
     /// # Errors

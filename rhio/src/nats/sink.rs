@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, Stream};
 use async_nats::{
     Client, Event, HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream,
 };
 use futures_util::StreamExt;
-use rhio_core::apply::{Found, Outgoing};
+use rhio_core::apply::Outgoing;
 use rhio_core::headers;
-use rhio_core::id::{LocalSeq, LogId, OpHash, PublicKey, SourceSeq};
+use rhio_core::id::{LocalSeq, OpHash, PublicKey};
 use rhio_core::subject::Filter;
 use serde::Deserialize;
 use thiserror::Error;
@@ -26,8 +26,9 @@ use crate::config;
 
 use super::connect::{self, ConnectError, ConnectSettings};
 use super::reader::ReadError;
-use super::scan::Scan;
 use super::state::is_missing;
+
+mod presence;
 
 const PUBLIC_KEY: HeaderName = HeaderName::from_static(headers::PUBLIC_KEY);
 const OPERATION: HeaderName = HeaderName::from_static(headers::OPERATION);
@@ -76,6 +77,12 @@ pub enum SinkError {
     /// The connection is gone.
     #[error("connection to the local NATS was lost")]
     Lost,
+    /// Another connection writes the same log.
+    #[error(
+        "another connection of a rhio with this private key writes the same messages to local stream '{0}'; this one \
+         waits until NATS has closed it. Run one rhio per key, or give each its own key"
+    )]
+    Occupied(String),
     /// NATS did not answer as it should.
     #[error("local stream '{stream}': {source}")]
     Nats {
@@ -111,6 +118,8 @@ pub struct Sink {
     inbox: String,
     lost: CancellationToken,
     author: HeaderValue,
+    /// Tells later sinks for the same log that this one's connection is still there.
+    claim: Option<Subscriber>,
 }
 
 #[derive(Deserialize)]
@@ -191,12 +200,18 @@ impl Sink {
         let max_payload = client.max_payload();
         let author = HeaderValue::from(author.to_string());
         let name = name.to_owned();
-        Ok(Self { client, stream, name, created, subjects, ttl_allowed, max_payload, acks, inbox, lost, author })
+        let claim = None;
+        Ok(Self { client, stream, name, created, subjects, ttl_allowed, max_payload, acks, inbox, lost, author, claim })
     }
 
     /// When the stream was created, in nanoseconds since the Unix epoch.
     pub fn created(&self) -> u64 {
         self.created
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> Stream {
+        self.stream.clone()
     }
 
     /// Cancelled when the connection is gone.
@@ -209,8 +224,8 @@ impl Sink {
     }
 
     /// What the headers of an operation's records have in common.
-    pub fn stamp(log: LogId, operation: OpHash) -> Stamp {
-        Stamp { operation: format!("{operation}/"), source: format!("{}/", mark_of(log)) }
+    pub fn stamp(life: &str, operation: OpHash) -> Stamp {
+        Stamp { operation: format!("{operation}/"), source: format!("{life}/") }
     }
 
     /// Sends a record. With a `mark`, which has to be unique among those under way, its answer comes from
@@ -231,7 +246,7 @@ impl Sink {
         let mut map = HeaderMap::new();
         map.insert(PUBLIC_KEY, self.author.clone());
         map.insert(OPERATION, joined(&stamp.operation, record.index as u64));
-        map.insert(SOURCE, joined(&stamp.source, record.position.seq.0));
+        map.insert(SOURCE, presence::mark(&stamp.source, record.position));
         let mut len = record.parts.payload.len() + 300;
         for (name, value) in &record.parts.headers {
             // Both were checked when the record was read.
@@ -301,51 +316,6 @@ impl Sink {
         Ok(LocalSeq(info.state.first_sequence))
     }
 
-    /// Whether the stream still has, at `local`, a record of this log that is not behind `through`, as a commit says.
-    ///
-    /// # Errors
-    /// When NATS does not answer.
-    pub async fn holds(&self, local: LocalSeq, log: LogId, through: SourceSeq) -> Result<Presence, SinkError> {
-        if local.0 == 0 {
-            return Ok(Presence::Held);
-        }
-        if self.last().await? < local {
-            return Ok(Presence::Lost);
-        }
-        match self.stream.get_raw_message(local.0).await {
-            Ok(message) => {
-                let source = message.headers.get(headers::SOURCE).map(HeaderValue::as_str);
-                let ours = source.and_then(read_mark).is_some_and(|(mark, seq)| mark == mark_of(log) && seq <= through);
-                Ok(if ours { Presence::Held } else { Presence::Lost })
-            }
-            // Consumed, expired or deleted since: no sign that the stream forgot.
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(Presence::Held),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// This log's records behind `after`, in the stream's order.
-    ///
-    /// # Errors
-    /// When NATS does not answer.
-    pub async fn find(&self, filter: &Filter, log: LogId, after: LocalSeq) -> Result<Found, SinkError> {
-        let mut found = Found::default();
-        if self.last().await? <= after {
-            return Ok(found);
-        }
-        let mark = mark_of(log);
-        let mut scan = Scan::open(&self.client, &self.stream, filter.as_str(), after.0 + 1, true).await?;
-        while let Some(message) = scan.next().await? {
-            let source = message.headers.as_ref().and_then(|h| h.get(headers::SOURCE)).map(HeaderValue::as_str);
-            if let Some((of, seq)) = source.and_then(read_mark)
-                && of == mark
-            {
-                found.push(seq, LocalSeq(message.seq));
-            }
-        }
-        Ok(found)
-    }
-
     /// Removes a message that is out of place.
     ///
     /// # Errors
@@ -380,14 +350,4 @@ fn joined(prefix: &str, number: u64) -> String {
     // Writing into a string does not fail.
     let _ = write!(text, "{number}");
     text
-}
-
-/// The log's part of [`headers::SOURCE`].
-fn mark_of(log: LogId) -> String {
-    hex::encode(&log.as_bytes()[..8])
-}
-
-fn read_mark(text: &str) -> Option<(&str, SourceSeq)> {
-    let (log, seq) = text.split_once('/')?;
-    Some((log, SourceSeq(seq.parse().ok()?)))
 }

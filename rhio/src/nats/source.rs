@@ -14,6 +14,8 @@ use rhio_core::record::{CanonicalRecord, Position, RecordError, SourceRecord};
 use rhio_core::subject::Filter;
 use thiserror::Error;
 
+use crate::failpoint;
+
 use super::reader::{ReadError, Reader, Scanned};
 use super::scan::Scan;
 use super::state::is_missing;
@@ -62,6 +64,9 @@ pub enum SourceError {
         /// The library's error.
         source: async_nats::Error,
     },
+    /// Following the stream was interrupted.
+    #[error("following the stream was interrupted")]
+    Interrupted,
     /// Reading a range of it failed.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -179,6 +184,37 @@ impl SourceStream {
         }
     }
 
+    /// The first message that was stored after this time, whatever its subject; `None` when there is none, or when the
+    /// stream can't be asked.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn first_after(&self, time: u64) -> Result<Option<SourceSeq>, SourceError> {
+        if self.queue {
+            return Ok(None);
+        }
+        let start = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) + 1);
+        let Ok(start_time) = start else { return Ok(None) };
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartTime { start_time },
+            ack_policy: AckPolicy::None,
+            inactive_threshold: Duration::from_secs(10),
+            num_replicas: 1,
+            memory_storage: true,
+            headers_only: true,
+            ..pull::Config::default()
+        };
+        let consumer = self.stream.create_consumer(config).await.map_err(|e| self.failed(e))?;
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(None);
+        }
+        let mut batch = consumer.fetch().max_messages(1).messages().await.map_err(|e| self.failed(e))?;
+        let Some(message) = batch.next().await else { return Ok(None) };
+        let (scanned, _) = Scanned::read(message.map_err(|e| self.failed(e))?)?;
+        let _ = self.stream.delete_consumer(&consumer.cached_info().name).await;
+        Ok(Some(SourceSeq(scanned.seq)))
+    }
+
     /// When the message with this sequence number was stored; `None` when there is none.
     ///
     /// # Errors
@@ -217,7 +253,7 @@ impl SourceStream {
             filter_subject: if filter.as_str() == ">" { String::new() } else { filter.to_string() },
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
+            ack_wait: failpoint::setting("RHIO_TEST_ACK_WAIT_SECONDS").map_or(ACK_WAIT, Duration::from_secs),
             max_ack_pending: MAX_UNACKNOWLEDGED,
             ..pull::Config::default()
         };
@@ -271,7 +307,7 @@ impl Follower {
     pub async fn next(&mut self) -> Result<Delivered, SourceError> {
         match &mut self.kind {
             Kind::Ordered(reader) => {
-                let scanned = reader.next().await?;
+                let scanned = reader.next_unbroken().await?.ok_or(SourceError::Interrupted)?;
                 Ok(delivered(scanned, reader.left(), None))
             }
             Kind::Work(messages, again) => {
@@ -309,7 +345,9 @@ fn canonical(
     let Some(headers) = headers.filter(|headers| !headers.is_empty()) else {
         return CanonicalRecord::encode(subject, [], payload).map(Some);
     };
-    if headers.get(headers::PUBLIC_KEY).is_some() {
+    // Some clients write header names their own way.
+    let is_mark = |name: &str| name.eq_ignore_ascii_case(headers::PUBLIC_KEY);
+    if headers.iter().any(|(name, _)| is_mark(name.as_ref())) {
         return Ok(None);
     }
     let pairs = headers.iter().flat_map(|(name, values)| {

@@ -21,8 +21,9 @@ use rhio_core::commit::Commit;
 use rhio_core::id::{LogId, OpSeq, PublicKey};
 use rhio_core::operation::{LogDescriptor, Operation};
 use thiserror::Error;
+use tracing::warn;
 
-use crate::config;
+use crate::{config, failpoint};
 
 use super::reader::ReadError;
 use super::scan::Scan;
@@ -84,6 +85,13 @@ impl Stored {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogSubject(String);
 
+impl LogSubject {
+    /// The subject's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Access to the state stream.
 #[derive(Clone, Debug)]
 pub struct StateStore {
@@ -93,6 +101,7 @@ pub struct StateStore {
     name: String,
     prefix: String,
     node: PublicKey,
+    wanted: StreamConfig,
 }
 
 impl StateStore {
@@ -118,7 +127,7 @@ impl StateStore {
             allow_direct: true,
             ..StreamConfig::default()
         };
-        let mut stream = context.get_or_create_stream(wanted).await.map_err(|e| failed(e.into()))?;
+        let mut stream = context.get_or_create_stream(wanted.clone()).await.map_err(|e| failed(e.into()))?;
         let info = stream.info().await.map_err(|e| failed(e.into()))?;
         let captured =
             |s: &String| rhio_core::subject::Filter::parse(s).is_ok_and(|f| f.matches(&format!("{prefix}.ops")));
@@ -127,7 +136,23 @@ impl StateStore {
             config.subjects.push(subjects);
             context.update_stream(config).await.map_err(|e| failed(e.into()))?;
         }
-        Ok(Self { client: client.clone(), context, stream, name, prefix, node })
+        Ok(Self { client: client.clone(), context, stream, name, prefix, node, wanted })
+    }
+
+    /// Creates the stream again when somebody has deleted it.
+    ///
+    /// # Errors
+    /// When NATS does not answer or refuses.
+    pub async fn ensure(&self) -> Result<(), StateError> {
+        match self.context.get_stream(&self.name).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing(&error) => {
+                warn!(stream = self.name, "the state stream is gone; it is created again, and nothing of it is known");
+                self.context.get_or_create_stream(self.wanted.clone()).await.map_err(|e| self.failed(e))?;
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// The subject of an own log.
@@ -189,7 +214,10 @@ impl StateStore {
         headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
         let sent = self.context.publish_with_headers(subject.0.clone(), headers, commit.encode()).await;
         let ack = match sent {
-            Ok(ack) => ack.await,
+            Ok(ack) => {
+                failpoint::hit("commit-sent");
+                ack.await
+            }
             Err(error) => Err(error),
         };
         match ack {

@@ -129,12 +129,13 @@ impl Links {
 
     /// Replaces the directory, closes connections that it no longer admits, and dials those that it wants.
     pub fn set_directory(&self, directory: Directory) {
+        // First the rule, then the connections: who is closed out may be back at once.
+        *self.inner.directory.write().unwrap_or_else(PoisonError::into_inner) = directory.clone();
         for (peer, links) in self.lock_live().iter() {
             if !directory.admits(peer) {
                 links.iter().for_each(|link| close(&link.connection, CloseCode::Refused));
             }
         }
-        *self.inner.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
         self.inner.changed.send_modify(|version| *version += 1);
     }
 

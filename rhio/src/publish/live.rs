@@ -11,7 +11,8 @@ use rhio_core::record::SourceRecord;
 use rhio_core::seal::{Sealed, Tail};
 use rhio_core::subject::Filter;
 use rhio_core::wire::encode_batch;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Duration, Instant};
 
 use crate::nats::source::SourceStream;
 
@@ -42,6 +43,22 @@ impl Recent {
     }
 }
 
+/// How long a session that stands still holds the sealer up.
+const STANDSTILL: Duration = Duration::from_millis(250);
+/// How long after it began a session may hold the sealer up.
+const HEAD_START: Duration = Duration::from_secs(60);
+
+/// The session that is furthest.
+///
+/// While a subscriber catches up, a sealer that runs ahead of it would drop batches from the ring that are then read
+/// from the stream a second time. So for a while it waits for the fastest session, as long as that one moves.
+#[derive(Debug)]
+struct Pace {
+    next: OpSeq,
+    moved: Instant,
+    begun: Instant,
+}
+
 /// How far a log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -62,6 +79,8 @@ pub struct LiveLog {
     pub source: SourceStream,
     progress: watch::Sender<Progress>,
     ring: Mutex<VecDeque<Arc<Recent>>>,
+    pace: Mutex<Option<Pace>>,
+    paced: Notify,
     applied: watch::Sender<Applied>,
 }
 
@@ -80,6 +99,8 @@ impl LiveLog {
             source,
             progress: watch::Sender::new(Progress { tail, pending: None }),
             ring: Mutex::default(),
+            pace: Mutex::default(),
+            paced: Notify::new(),
             applied: watch::Sender::default(),
         }
     }
@@ -104,6 +125,43 @@ impl LiveLog {
             ring.push_back(recent);
         }
         self.progress.send_modify(|progress| progress.tail = tail);
+    }
+
+    /// A session has sent everything before `next`, or begins there.
+    pub fn note_sent(&self, next: OpSeq) {
+        let now = Instant::now();
+        {
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            match pace.as_mut().filter(|pace| pace.moved.elapsed() < STANDSTILL) {
+                Some(pace) if next > pace.next => (pace.next, pace.moved) = (next, now),
+                Some(_) => return,
+                None => {
+                    let begun = pace.as_ref().map_or(now, |pace| pace.begun);
+                    *pace = Some(Pace { next, moved: now, begun });
+                }
+            }
+        }
+        self.paced.notify_one();
+    }
+
+    /// Whether sealing more would drop a batch from the ring that the fastest session is about to take.
+    pub fn is_ahead(&self) -> bool {
+        let oldest = {
+            let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let full = ring.iter().map(|recent| recent.bytes).sum::<usize>() >= RING_BYTES * 3 / 4;
+            ring.front().filter(|_| full).map(|recent| recent.operation.seq())
+        };
+        let pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let moving = |pace: &&Pace| pace.moved.elapsed() < STANDSTILL && pace.begun.elapsed() < HEAD_START;
+        match (oldest, pace.as_ref().filter(moving)) {
+            (Some(oldest), Some(pace)) => pace.next <= oldest,
+            _ => false,
+        }
+    }
+
+    /// Waits until the fastest session has moved, or has stood still for too long.
+    pub async fn wait_for_pace(&self) {
+        let _ = tokio::time::timeout(STANDSTILL, self.paced.notified()).await;
     }
 
     /// Notes how many messages wait to be sealed.

@@ -1,7 +1,6 @@
 //! Gives an author back what this node holds of its log. The author asks when its JetStream may have lost the end.
 
 use rhio_core::id::{LogId, OpSeq};
-use rhio_core::operation::Operation;
 use rhio_core::wire::Frame;
 
 use crate::nats::state::{LogSubject, StateError};
@@ -15,35 +14,37 @@ use super::session::SessionError;
 /// # Errors
 /// When the stream breaks or the state can't be read.
 pub async fn serve(node: &Node, mut incoming: Incoming, log: LogId, from: OpSeq) -> Result<(), SessionError> {
+    let _quiet = node.quiet.hold(incoming.peer).await;
     let mut next = from;
-    if let Some(subject) = longest(node, &incoming, log).await?
-        && let Some(stored) = node.state.find(&subject, from).await?
-    {
-        let mut reader = node.state.read(&subject, stored.seq).await?;
-        while let Some(stored) = reader.next().await? {
-            for operation in stored.operations(&node.state)? {
-                // A cursor that went back left some of them twice.
-                if operation.seq() == next {
-                    incoming.writer.send(&Frame::Operation(operation.raw().clone())).await?;
-                    next = next.next();
-                }
-            }
-        }
+    // Several subscriptions may each have a copy, and each may have got further than the others.
+    for subject in node.state.copies(incoming.peer, log).await? {
+        next = serve_copy(node, &mut incoming, &subject, next).await?;
     }
     incoming.writer.send(&Frame::End).await?;
     incoming.writer.finish().await;
     Ok(())
 }
 
-/// Several subscriptions may each have a copy; the one that got furthest serves.
-async fn longest(node: &Node, incoming: &Incoming, log: LogId) -> Result<Option<LogSubject>, StateError> {
-    let mut best: Option<(OpSeq, LogSubject)> = None;
-    for subject in node.state.copies(incoming.peer, log).await? {
-        let Some(last) = node.state.last(&subject).await? else { continue };
-        let end = last.operations(&node.state)?.last().map(Operation::seq).unwrap_or_default();
-        if best.as_ref().is_none_or(|(before, _)| *before < end) {
-            best = Some((end, subject));
+/// Sends what one copy has from `next` on, and says what comes then. Commits that were taken back count too: their
+/// operations were signed and seen. That leaves operations twice, and not in order, so the whole copy is read.
+async fn serve_copy(
+    node: &Node,
+    incoming: &mut Incoming,
+    subject: &LogSubject,
+    mut next: OpSeq,
+) -> Result<OpSeq, SessionError> {
+    let mut reader = node.state.read(subject, 1).await.map_err(StateError::from)?;
+    let mut begun = false;
+    while let Some(stored) = reader.next().await? {
+        for operation in stored.operations(&node.state)? {
+            // Where the beginning was pruned, the author must learn that there is more than it can be given.
+            let follows = operation.seq() == next || (!begun && operation.seq() > next);
+            if follows {
+                incoming.writer.send(&Frame::Operation(operation.raw().clone())).await?;
+                next = operation.seq().next();
+            }
+            begun = true;
         }
     }
-    Ok(best.map(|(_, subject)| subject))
+    Ok(next)
 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use rhio_core::commit::Commit;
-use rhio_core::id::{OpSeq, PublicKey};
-use rhio_core::manifest::Manifest;
+use rhio_core::id::{OpSeq, PublicKey, SourceSeq};
 use rhio_core::operation::{LogDescriptor, Operation};
 use rhio_core::record::Position;
 use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, Unsettled, recover};
 use rhio_core::wire::{Frame, LogState};
 use tracing::{info, warn};
 
-use crate::nats::source::{SourceError, SourceStream};
-use crate::nats::state::{LogSubject, StateError, StateStore};
+use crate::failpoint;
+use crate::nats::source::SourceStream;
+use crate::nats::state::{LogSubject, StateError};
 use crate::node::{Node, now_micros};
 use crate::peer::stream;
 
@@ -68,8 +68,8 @@ pub async fn find_log(
     source: &SourceStream,
     doubt: Doubt,
 ) -> Result<Recovered, SealError> {
-    let mut known = known_logs(node, publication).await?;
     let server = node.server_id();
+    let mut known = known_logs(node, publication).await?;
     let current = known.last().filter(|log| log.descriptor.created == source.created()).map(|log| log.descriptor.id());
     let mut evidence = Evidence { tail: None, same_server: true, all_answered: true, record: TailRecord::Held };
     if let (Some(log), Some(last)) = (current, known.last_mut()) {
@@ -79,10 +79,11 @@ pub async fn find_log(
             evidence.all_answered = take_back(node, publication, last).await? && doubt != Doubt::Diverged;
         }
         evidence.tail = Some(last.tail);
-        evidence.record = check_record(&node.state, source, last).await?;
+        evidence.record = check_record(source, last.tail).await?;
     }
     let plan = recover(evidence);
     let mut closed: Vec<LogState> = known.iter().map(closed_state).collect();
+    let mut forget = Vec::new();
     let recovered = match (plan, known.last()) {
         (Plan::Continue(tail), Some(last)) => {
             closed.pop();
@@ -90,10 +91,19 @@ pub async fn find_log(
             Recovered { descriptor, tail, after: tail.through, state_seq, closed }
         }
         (plan, last) => {
-            let (after, reason) = match plan {
+            let (mut after, reason) = match plan {
                 Plan::Begin { after, reason } => (after, reason),
                 Plan::Continue(tail) => (tail.through, Unsettled::First),
             };
+            // Where the other log parts from this one is not known; and what only a log covers that is forgotten for
+            // good would never reach a reader that comes late. Readers leave out what they have.
+            if doubt == Doubt::Diverged || known.len() >= MAX_CLOSED {
+                after = Position::default();
+            }
+            if known.len() >= MAX_CLOSED {
+                forget = known.iter().map(|log| (log.descriptor.clone(), log.subject.clone())).collect();
+                closed.clear();
+            }
             let epoch = (now_micros() / 1000).max(last.map_or(0, |log| log.descriptor.epoch + 1));
             let descriptor = LogDescriptor {
                 author: node.me,
@@ -103,6 +113,7 @@ pub async fn find_log(
                 epoch,
             };
             node.state.put_descriptor(&descriptor).await?;
+            failpoint::hit("log-described");
             match reason {
                 Unsettled::First => info!("{}: begins log {}", publication.status.name(), descriptor.id().short()),
                 Unsettled::SourceForgot => warn!(
@@ -119,6 +130,10 @@ pub async fn find_log(
         }
     };
     node.state.note_server(recovered.descriptor.id(), &server).await?;
+    failpoint::hit("server-noted");
+    for (descriptor, subject) in forget {
+        node.state.forget(&descriptor, &subject).await?;
+    }
     Ok(recovered)
 }
 
@@ -137,10 +152,6 @@ async fn known_logs(node: &Node, publication: &Publication) -> Result<Vec<Known>
         let operation = last.operations(&node.state)?.pop();
         let Some(operation) = operation else { continue };
         known.push(Known { descriptor, subject, tail: Tail::after(&operation), state_seq: last.seq });
-    }
-    while known.len() > MAX_CLOSED {
-        let oldest = known.remove(0);
-        node.state.forget(&oldest.descriptor, &oldest.subject).await?;
     }
     Ok(known)
 }
@@ -223,6 +234,7 @@ async fn ask(
         let commit = Commit { local: Default::default(), gone: 0, operations: vec![operation.raw().clone()] };
         log.state_seq = node.state.append(&log.subject, &commit, log.state_seq).await?;
         log.tail = Tail::after(&operation);
+        failpoint::hit("operation-taken-back");
         taken += 1;
     }
     if taken > 0 {
@@ -232,65 +244,30 @@ async fn ask(
 }
 
 /// Compares the end of the log with what the source's stream holds there.
-async fn check_record(state: &StateStore, source: &SourceStream, log: &Known) -> Result<TailRecord, SealError> {
-    let through = log.tail.through;
-    if log.tail.head.is_none() {
+///
+/// Looking at the last record alone would not do: the stream may have forgotten it and have given its number to another
+/// message that was deleted since, which looks as if the record had expired. Whatever was stored later than the record
+/// must have a greater sequence number; the first such message decides.
+async fn check_record(source: &SourceStream, tail: Tail) -> Result<TailRecord, SealError> {
+    let through = tail.through;
+    if tail.head.is_none() {
         return Ok(TailRecord::Held);
     }
+    let later = source.first_after(through.time).await?;
     let (_, _, last) = source.bounds().await?;
-    match source.time_of(through.seq).await? {
-        Some(time) if time == through.time => Ok(TailRecord::Held),
-        None if last >= through.seq => Ok(TailRecord::Expired),
-        _ => Ok(TailRecord::Forgotten(last_held(state, source, log).await?)),
-    }
-}
-
-/// The last record of the log that the stream still holds. What was forgotten is the end, so halving finds the border.
-async fn last_held(state: &StateStore, source: &SourceStream, log: &Known) -> Result<Position, SealError> {
-    let (_, _, last) = source.bounds().await?;
-    let read = async |seq: OpSeq| -> Result<Option<Operation>, SealError> {
-        let Some(stored) = state.find(&log.subject, seq).await? else { return Ok(None) };
-        Ok(stored.operations(state)?.into_iter().next())
+    let held = match later {
+        Some(first) if first <= through.seq => SourceSeq(first.0.saturating_sub(1)),
+        _ if last < through.seq => last,
+        _ => {
+            return Ok(match source.time_of(through.seq).await? {
+                Some(time) if time == through.time => TailRecord::Held,
+                None => TailRecord::Expired,
+                // A queue can't be asked by time: from the beginning, then. What is known is left out.
+                Some(_) => TailRecord::Forgotten(Position::default()),
+            });
+        }
     };
-    let Some(head) = log.tail.head else { return Ok(Position::default()) };
-    let Some(first) = read(OpSeq(0)).await? else { return Ok(Position::default()) };
-    if !holds(source, first.manifest().first(), last).await? {
-        return Ok(Position::default());
-    }
-    let (mut low, mut high, mut best) = (first.seq().0, head.seq.0 + 1, first);
-    while low + 1 < high {
-        let middle = low + (high - low) / 2;
-        match read(OpSeq(middle)).await? {
-            Some(operation) if holds(source, operation.manifest().first(), last).await? => {
-                (low, best) = (operation.seq().0.max(middle), operation);
-            }
-            _ => high = middle,
-        }
-    }
-    Ok(last_in(source, best.manifest(), last).await?)
-}
-
-async fn holds(source: &SourceStream, position: Position, last: rhio_core::id::SourceSeq) -> Result<bool, SourceError> {
-    if position.seq > last {
-        return Ok(false);
-    }
-    // One that was deleted says nothing; then what comes later decides.
-    Ok(source.time_of(position.seq).await?.is_none_or(|time| time == position.time))
-}
-
-async fn last_in(
-    source: &SourceStream,
-    manifest: &Manifest,
-    last: rhio_core::id::SourceSeq,
-) -> Result<Position, SourceError> {
-    let mut held = manifest.first();
-    for entry in manifest.entries() {
-        if !holds(source, entry.position, last).await? {
-            break;
-        }
-        held = entry.position;
-    }
-    Ok(held)
+    Ok(TailRecord::Forgotten(Position { seq: held, time: through.time }))
 }
 
 impl From<StateError> for SealError {

@@ -117,14 +117,18 @@ impl Registry {
         self.list.borrow().iter().find(|publication| publication.has(log)).cloned()
     }
 
-    /// Those under which a subscription's filter finds anything. One that another covers on the same stream is left
-    /// out: its messages come through the wider one.
-    pub fn matching(&self, filter: &Filter) -> Vec<Arc<Publication>> {
+    /// Those under which a subscription's filter finds anything: first what this node may read, then what it may not.
+    /// Of what it may read, one that another covers on the same stream is left out: its messages come through the
+    /// wider one.
+    pub fn matching(&self, filter: &Filter, reader: &PublicKey) -> (Vec<Arc<Publication>>, Vec<Arc<Publication>>) {
         let list = self.list.borrow();
+        let matching = list.iter().filter(|p| p.filter.overlaps(filter)).cloned();
+        let (admitted, refused): (Vec<_>, Vec<_>) = matching.partition(|p| p.admits(reader));
         let wider = |p: &Publication| {
-            list.iter()
+            admitted
+                .iter()
                 .any(|other| other.stream == p.stream && other.filter != p.filter && other.filter.covers(&p.filter))
         };
-        list.iter().filter(|p| p.filter.overlaps(filter) && !wider(p)).cloned().collect()
+        (admitted.iter().filter(|p| !wider(p)).cloned().collect(), refused)
     }
 }

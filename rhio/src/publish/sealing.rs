@@ -63,6 +63,7 @@ pub async fn run(node: Node, publication: Arc<Publication>) {
     let stop = publication.stop.clone();
     let mut wait = BACKOFF.0;
     let mut doubt = Doubt::None;
+    let mut refused: Option<tokio::time::Instant> = None;
     while !stop.is_cancelled() {
         let begun = tokio::time::Instant::now();
         let outcome = tokio::select! {
@@ -77,6 +78,16 @@ pub async fn run(node: Node, publication: Arc<Publication>) {
                 debug!("{}: {reason}", publication.status.name());
                 doubt = *why;
                 Duration::ZERO
+            }
+            SealError::Source(SourceError::Interrupted) => {
+                debug!("{}: {failure}", publication.status.name());
+                BACKOFF.0
+            }
+            // Once it may be this process's own: sent, cut off from its answer, and stored after all.
+            SealError::OtherWriter if refused.is_none_or(|at| at.elapsed() > STAND_BACK) => {
+                debug!("{}: {failure}", publication.status.name());
+                refused = Some(tokio::time::Instant::now());
+                BACKOFF.0
             }
             SealError::OtherWriter => {
                 publication.status.waiting(&failure.to_string());
@@ -120,12 +131,17 @@ struct Driver<'a> {
 }
 
 async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<(), SealError> {
+    // Whatever is read from here on must come from this one.
+    let server = node.server_id();
+    node.state.ensure().await?;
     let source = SourceStream::open(&node.client, &publication.stream, &publication.filter).await?;
     let recovered = find_log(node, publication, &source, doubt).await?;
     let Recovered { descriptor, tail, after, state_seq, closed } = recovered;
-    let server = node.server_id();
     let mut follower = source.follow(node.me, &publication.filter, after.seq.next()).await?;
     let live = Arc::new(LiveLog::new(descriptor.clone(), source, tail));
+    if node.server_id() != server {
+        return Err(restarted());
+    }
     live.set_pending(Some(follower.pending));
     publication.set_logs(Logs { closed, live: Some(Arc::clone(&live)) });
     publication.status.active();
@@ -140,8 +156,11 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
     let mut check = tokio::time::interval(CHECK);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pruned = tokio::time::Instant::now();
+    let prune_every = failpoint::setting("RHIO_TEST_PRUNE_SECONDS").map_or(PRUNE, Duration::from_secs);
     loop {
+        let ahead = driver.live.is_ahead();
         if append.is_none()
+            && !ahead
             && let Some(operation) = sealer.seal(now_micros())
         {
             append = Some(driver.append(operation.raw().clone()));
@@ -150,7 +169,11 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
             biased;
             Some(stored) = OptionFuture::from(append.as_mut()) => {
                 append = None;
-                driver.state_seq = stored?;
+                driver.state_seq = stored.map_err(|error| match error {
+                    // A server that forgot the end of the log refuses as well.
+                    StateError::Refused { .. } if node.server_id() != server => restarted(),
+                    error => error.into(),
+                })?;
                 failpoint::hit("operation-stored");
                 if let Some(sealed) = sealer.appended() {
                     entry.progress(sealed.records.len() as u64, 0);
@@ -172,18 +195,24 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                 upkeep = None;
                 result?;
             }
+            () = driver.live.wait_for_pace(), if ahead => {}
             _ = check.tick(), if upkeep.is_none() => {
                 if node.server_id() != server {
-                    return Err(SealError::Recover("NATS was started anew", Doubt::None));
+                    return Err(restarted());
                 }
-                let prune = pruned.elapsed() > PRUNE;
+                let prune = pruned.elapsed() >= prune_every;
                 if prune {
                     pruned = tokio::time::Instant::now();
                 }
                 upkeep = Some(driver.upkeep(prune));
             }
             delivered = follower.next(), if sealer.has_room() => {
-                driver.take(&mut sealer, delivered?).await;
+                let delivered = delivered?;
+                // What a server that was started anew delivers may have taken the place of what was sealed.
+                if node.server_id() != server {
+                    return Err(restarted());
+                }
+                driver.take(&mut sealer, delivered).await;
                 for _ in 0..BURST {
                     if !sealer.has_room() {
                         break;
@@ -196,6 +225,10 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
             }
         }
     }
+}
+
+fn restarted() -> SealError {
+    SealError::Recover("NATS was started anew", Doubt::None)
 }
 
 impl Driver<'_> {
@@ -310,6 +343,7 @@ async fn prune_log(
     };
     if keep > oldest {
         state.prune(subject, keep).await?;
+        failpoint::hit("log-pruned");
     }
     Ok(())
 }

@@ -90,8 +90,11 @@ async fn open_and_serve(
     let view = view(node, &publication, &pull).await?;
     let before = hash_before(node, &view, pull.next).await?;
     let head = view.progress.borrow().tail.head;
+    let closed = view.live.is_none();
     let session = Session::open(pull, &view.descriptor.filter, head, before).map_err(|refusal| {
         match refusal {
+            // A subscriber that holds more of a closed log has what it can get.
+            _ if closed => {}
             Refusal::Behind => {
                 warn!(peer = %peer, "{}: a subscriber holds more than this node", publication.status.name());
                 publication.behind.notify_one();
@@ -174,6 +177,9 @@ async fn send(
             return Err(SessionError::Refused(CloseCode::Refused));
         }
         let head = progress.borrow_and_update().tail.head;
+        if let Some(live) = &view.live {
+            live.note_sent(lock(session).next());
+        }
         let ring = view.live.as_ref().and_then(|live| live.ring_start());
         let step = lock(session).step(head, ring);
         match step {
@@ -299,6 +305,7 @@ async fn hear(
             None => return Ok(()),
         };
         lock(session).applied(head).map_err(SessionError::Refused)?;
+        crate::failpoint::hit("applied-heard");
         let Some(live) = view.live.as_ref().filter(|live| live.source.is_queue()) else { continue };
         let through = match live.recent(head.seq) {
             Some(recent) => Some(recent.operation.manifest().last().seq),

@@ -34,10 +34,9 @@ pub async fn serve(node: &Node, mut incoming: Incoming, filter: Filter) -> Resul
     let mut told: Option<Vec<LogState>> = None;
     loop {
         registry.borrow_and_update();
-        let matching = node.registry.matching(&filter);
-        let admitted: Vec<_> = matching.iter().filter(|p| p.admits(&peer)).cloned().collect();
-        if admitted.is_empty() && !matching.is_empty() {
-            refuse(&mut incoming, &matching, peer).await?;
+        let (admitted, refused) = node.registry.matching(&filter, &peer);
+        if admitted.is_empty() && !refused.is_empty() {
+            refuse(&mut incoming, &refused, peer).await?;
             return Ok(());
         }
         let logs = states(&admitted);

@@ -226,7 +226,8 @@ async fn try_seal(
                 expected: (broken != Some(Broken::NoCompareAndSet)).then_some(expected),
             }));
             if broken == Some(Broken::ReleaseEarly) {
-                let covered = |r: &&SourceRecord| operation.manifest().entries().iter().any(|e| e.position == r.position);
+                let covered =
+                    |r: &&SourceRecord| operation.manifest().entries().iter().any(|e| e.position == r.position);
                 let records = delivered.iter().filter(covered).cloned().collect();
                 shared.borrow_mut().release(Sealed { operation: operation.clone(), records });
                 cx.touch();

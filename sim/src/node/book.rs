@@ -5,45 +5,66 @@ use rhio_core::id::{LocalSeq, LogId, PublicKey};
 use rhio_core::operation::LogDescriptor;
 use rhio_core::wire::{Floor, LogState, MAX_FLOORS};
 
-use super::store::{StoredLog, descriptor_subject, logs_of, ops_subject, position_of};
+use super::store::{Stored, StoredLog, descriptor_subject, local_subject, logs_of, ops_subject, position_of};
 use crate::config::Broken;
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats, Request, Which};
 
-/// The logs of one author, as this node has applied them.
+/// Where this node stands in a log.
 #[derive(Clone, Debug)]
-pub struct Book {
-    author: PublicKey,
-    logs: Vec<StoredLog>,
+struct Line {
+    id: LogId,
+    descriptor: LogDescriptor,
+    cursor: Cursor,
+    /// Sequence number of the last commit.
+    expected: u64,
 }
+
+/// The logs of one author, as this node has applied them.
+#[derive(Clone, Debug, Default)]
+pub struct Book(Vec<Line>);
 
 impl Book {
     /// Reads the book. `None` when another process wrote at the same time.
     ///
     /// The local stream may have forgotten what commits say that it holds. *Every* log is looked at, also those that are
     /// done: their records may be the ones that are missing.
-    pub async fn open(cx: &Cx, nats: &Nats, author: PublicKey) -> Result<Option<Self>, Lost> {
-        let mut book = Self { author, logs: logs_of(&nats.state(None).await?, author) };
-        if cx.with(|w| w.config.broken) == Some(Broken::SkipPresence) {
-            return Ok(Some(book));
-        }
-        for log in &mut book.logs {
-            if !settle(cx, nats, log).await? {
+    ///
+    /// It may even be another stream: deleted and created again, it soon has messages under the old numbers again, some
+    /// of them ours. Only the time of its creation tells, so that is written down before the first commit.
+    pub async fn open(cx: &Cx, nats: &Nats, author: PublicKey, created: u64) -> Result<Option<Self>, Lost> {
+        let mut book = Self::default();
+        let skip = cx.with(|w| w.config.broken) == Some(Broken::SkipPresence);
+        let messages = nats.state(None).await?;
+        let known = messages.iter().rfind(|m| *m.subject == local_subject(author));
+        let same = known.is_some_and(|m| m.payload == created.to_string());
+        for mut log in logs_of(&messages, author) {
+            if !skip && !same {
+                forget(nats, &mut log).await?;
+            }
+            if !skip && !settle(cx, nats, &mut log).await? {
                 return Ok(None);
             }
+            let cursor = log.commits.last().map_or_else(Cursor::default, Stored::cursor);
+            let (id, expected) = (log.descriptor.id(), log.expected());
+            book.0.push(Line { id, descriptor: log.descriptor, cursor, expected });
+        }
+        if !same {
+            nats.put(&local_subject(author), created.to_string().into(), None).await?;
         }
         Ok(Some(book))
     }
 
-    fn log(&self, id: LogId) -> Option<&StoredLog> {
-        self.logs.iter().find(|log| log.descriptor.id() == id)
-    }
-
     /// Where this node stands in a log, and the sequence number of the last commit.
     pub fn cursor(&self, id: LogId) -> (Cursor, u64) {
-        let log = self.log(id);
-        let cursor = log.and_then(|log| log.commits.last()).map_or_else(Cursor::default, |stored| stored.cursor());
-        (cursor, log.map_or(0, StoredLog::expected))
+        self.0.iter().find(|line| line.id == id).map(|line| (line.cursor, line.expected)).unwrap_or_default()
+    }
+
+    /// Notes that a commit was stored.
+    pub fn enter(&mut self, id: LogId, cursor: Cursor, expected: u64) {
+        if let Some(line) = self.0.iter_mut().find(|line| line.id == id) {
+            (line.cursor, line.expected) = (cursor, expected);
+        }
     }
 
     /// Whether a log has nothing more to give. A closed log may even end before what this node holds of it: its author
@@ -62,35 +83,40 @@ impl Book {
     /// What this node has from the other logs of the same life of the stream: earlier ones, and also later ones, as the
     /// author may have forgotten that it began them.
     pub fn floors(&self, descriptor: &LogDescriptor) -> Vec<Floor> {
-        let others = self.logs.iter().rev().filter(|log| {
-            log.descriptor.same_stream(descriptor) && log.descriptor != *descriptor && !log.commits.is_empty()
+        let others = self.0.iter().rev().filter(|line| {
+            line.descriptor.same_stream(descriptor) && line.descriptor != *descriptor && line.cursor.head.is_some()
         });
-        let floor = |log: &StoredLog| Floor {
-            filter: log.descriptor.filter.clone(),
-            through: self.cursor(log.descriptor.id()).0.through,
-        };
+        let floor = |line: &Line| Floor { filter: line.descriptor.filter.clone(), through: line.cursor.through };
         others.map(floor).take(MAX_FLOORS).collect()
     }
 
     /// Stores the log's descriptor, when it is not.
-    pub async fn note(&self, nats: &Nats, descriptor: &LogDescriptor) -> Result<(), Lost> {
+    pub async fn note(&mut self, nats: &Nats, descriptor: &LogDescriptor) -> Result<(), Lost> {
         let id = descriptor.id();
-        if self.log(id).is_none() {
-            nats.put(&descriptor_subject(self.author, id), descriptor.encode(), Some(0)).await?;
+        if self.0.iter().all(|line| line.id != id) {
+            // Refused when it is there: as good.
+            nats.put(&descriptor_subject(descriptor.author, id), descriptor.encode(), Some(0)).await?;
+            self.0.push(Line { id, descriptor: descriptor.clone(), cursor: Cursor::default(), expected: 0 });
         }
         Ok(())
     }
 
-    /// What the local stream holds of this life of the author's stream and no commit covers, whatever log it was written
-    /// under.
+    /// Where the records of this life of the author's stream end in the local stream, whatever log they were written
+    /// under. A log's cursor begins there: what it leaves out because an earlier log brought it stands or falls with
+    /// what that one wrote.
+    pub fn local(&self, descriptor: &LogDescriptor) -> LocalSeq {
+        let same = self.0.iter().filter(|line| line.descriptor.same_stream(descriptor));
+        same.map(|line| line.cursor.local).max().unwrap_or_default()
+    }
+
+    /// What the local stream holds of this life of the author's stream and no commit covers.
     pub async fn find(&self, nats: &Nats, descriptor: &LogDescriptor) -> Result<Found, Lost> {
-        let same = self.logs.iter().filter(|log| log.descriptor.same_stream(descriptor));
-        let local = same.map(|log| self.cursor(log.descriptor.id()).0.local.0).max().unwrap_or_default();
-        let request = Request::Read { which: Which::Data, from: local + 1, max: usize::MAX, subject: None };
+        let from = self.local(descriptor).0 + 1;
+        let request = Request::Read { which: Which::Data, from, max: usize::MAX, subject: None };
         let mut found = Found::default();
         for message in nats.messages(request).await? {
             if let Some(position) = position_of(descriptor, &message) {
-                found.push(position, LocalSeq(message.seq));
+                found.push_at(position, LocalSeq(message.seq));
             }
         }
         Ok(found)
@@ -127,22 +153,35 @@ async fn settle(cx: &Cx, nats: &Nats, log: &mut StoredLog) -> Result<bool, Lost>
         log.commits.push(again);
         return Ok(true);
     }
-    // None is left to go back to: the log begins anew. The latest goes first, so that a crash leaves a beginning.
-    while let Some(stored) = log.commits.pop() {
-        nats.call(Request::Delete(Which::State, stored.seq)).await?;
-    }
+    forget(nats, log).await?;
     Ok(true)
 }
 
-async fn holds(nats: &Nats, descriptor: &LogDescriptor, stored: &super::store::Stored) -> Result<bool, Lost> {
+/// Nothing is left to go back to: the log begins anew. The latest goes first, so that a crash leaves a beginning.
+async fn forget(nats: &Nats, log: &mut StoredLog) -> Result<(), Lost> {
+    while let Some(stored) = log.commits.pop() {
+        nats.call(Request::Delete(Which::State, stored.seq)).await?;
+    }
+    Ok(())
+}
+
+/// Whether the local stream still holds what a commit says.
+///
+/// A message that is no longer there proves nothing: it may have been removed, or the stream may have forgotten it and
+/// given its number to another one that was removed. But whatever was stored after the commit has a greater number than
+/// the commit names; where that is not so, the stream forgot.
+async fn holds(nats: &Nats, descriptor: &LogDescriptor, stored: &Stored) -> Result<bool, Lost> {
     let cursor = stored.cursor();
     if cursor.local.0 == 0 {
         return Ok(true);
     }
-    let info = nats.info(Which::Data).await?;
+    let later = nats.messages(Request::After(stored.time)).await?;
+    if nats.info(Which::Data).await?.last < cursor.local.0 || later.first().is_some_and(|m| m.seq <= cursor.local.0) {
+        return Ok(false);
+    }
     let there = nats.messages(Request::Get(Which::Data, cursor.local.0)).await?;
-    Ok(match there.first() {
-        Some(message) => position_of(descriptor, message).is_some_and(|position| position <= cursor.through),
-        None => info.last >= cursor.local.0,
-    })
+    Ok(there.first().is_none_or(|message| {
+        let there = position_of(descriptor, message);
+        there.is_some_and(|there| there.seq <= cursor.through.seq && there.time <= cursor.through.time)
+    }))
 }

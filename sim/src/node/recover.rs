@@ -61,7 +61,9 @@ pub async fn recover(
         let tail = log.commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()));
         let record = tail_record(cx, nats, info, tail).await?;
         let decided = decide(Evidence { tail: Some(tail), same_server, all_answered, record });
-        cx.note(|| format!("author recovers {id:?}: same server {same_server}, all answered {all_answered}, {record:?}"));
+        cx.note(|| {
+            format!("author recovers {id:?}: same server {same_server}, all answered {all_answered}, {record:?}")
+        });
         if let Plan::Continue(tail) = decided {
             if !same_server {
                 nats.put(&server_subject(id), nats.server.to_string().into(), None).await?;
@@ -104,12 +106,7 @@ fn stand_back(newest: Option<&StoredLog>, mind: &mut Mind) -> Result<(), End> {
 }
 
 /// Asks every reader for what it holds beyond the end of the log, and appends it. Returns whether all answered.
-async fn take_back(
-    cx: &Cx,
-    nats: &Nats,
-    shared: &Rc<RefCell<Shared>>,
-    log: &mut StoredLog,
-) -> Result<bool, End> {
+async fn take_back(cx: &Cx, nats: &Nats, shared: &Rc<RefCell<Shared>>, log: &mut StoredLog) -> Result<bool, End> {
     let id = log.descriptor.id();
     let author = log.descriptor.author;
     let tail = log.commits.last().map(|stored| stored.last().head());
@@ -148,7 +145,7 @@ async fn take_back(
         let stored = nats.put(&ops_subject(author, id), commit.encode(), expected).await?;
         let seq = stored.ok_or(End::Doubt)?;
         cx.note(|| format!("author takes back {} operations of {id:?}", operations.len()));
-        log.commits.push(super::store::Stored { seq, commit, operations: operations.to_vec() });
+        log.commits.push(super::store::Stored { seq, time: cx.now(), commit, operations: operations.to_vec() });
     }
     Ok(all)
 }

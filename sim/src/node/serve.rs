@@ -79,13 +79,7 @@ async fn watch(cx: &Cx, conn: &Connection, wire: &Wire, shared: &Rc<RefCell<Shar
     }
 }
 
-async fn serve(
-    cx: &Cx,
-    nats: &Nats,
-    wire: &Wire,
-    shared: &Rc<RefCell<Shared>>,
-    pull: Pull,
-) -> Result<(), CloseCode> {
+async fn serve(cx: &Cx, nats: &Nats, wire: &Wire, shared: &Rc<RefCell<Shared>>, pull: Pull) -> Result<(), CloseCode> {
     let unavailable = |_| CloseCode::Unavailable;
     let generation = shared.borrow().generation;
     let id = pull.log;
@@ -114,7 +108,8 @@ async fn serve(
         let ring = shared.borrow().ring.iter().find(|b| b.operation.log() == id).map(|b| b.operation.seq());
         match session.step(head, ring) {
             Step::Ring(seq) if wire.has_room() => {
-                let batch = shared.borrow().ring.iter().find(|b| b.operation.log() == id && b.operation.seq() == seq).cloned();
+                let batch =
+                    shared.borrow().ring.iter().find(|b| b.operation.log() == id && b.operation.seq() == seq).cloned();
                 let batch = batch.ok_or(CloseCode::Unavailable)?;
                 send(wire, &mut session, &batch.operation, &batch.records);
             }

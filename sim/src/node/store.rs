@@ -5,6 +5,7 @@
 //! | `ops.<author>.<log>` | the log: [`Commit`]s; for a subscriber, the last one is the cursor |
 //! | `log.<author>.<log>` | the log's descriptor |
 //! | `server.<log>` | which run of the NATS server the author of the log knew when it last made sure of its end |
+//! | `local.<author>` | when the local stream was created that the author's messages are written to |
 
 use std::collections::BTreeMap;
 
@@ -31,10 +32,16 @@ pub fn server_subject(log: LogId) -> String {
     format!("server.{log}")
 }
 
+pub fn local_subject(author: PublicKey) -> String {
+    format!("local.{author}")
+}
+
 /// One commit in the state stream.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub seq: u64,
+    /// When it was stored.
+    pub time: u64,
     pub commit: Commit,
     pub operations: Vec<Operation>,
 }
@@ -44,7 +51,7 @@ impl Stored {
         let commit = Commit::decode(message.payload.clone()).expect("a commit of ours");
         let read = |raw: &bytes::Bytes| Operation::read_stored(raw.clone()).expect("an operation of ours");
         let operations = commit.operations.iter().map(read).collect();
-        Self { seq: message.seq, commit, operations }
+        Self { seq: message.seq, time: message.time, commit, operations }
     }
 
     pub fn last(&self) -> &Operation {

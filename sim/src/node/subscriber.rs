@@ -24,6 +24,8 @@ enum End {
     Network,
     Stalled,
     Refused,
+    /// The local stream is another one.
+    Recreated,
     /// Another process with this key commits too.
     StandBack,
 }
@@ -54,9 +56,10 @@ pub async fn run(cx: Cx, author: NodeId, filter: Filter) {
 async fn session(cx: &Cx, nats: &Nats, author: NodeId, filter: &Filter) -> Result<(), End> {
     let key = cx.with(|w| w.public_key(author));
     // The connection comes last, so that nothing of an author is under way when its recall is answered from the book.
-    let mut book = Book::open(cx, nats, key).await?.ok_or(End::StandBack)?;
+    let created = nats.info(Which::Data).await?.created;
+    let mut book = Book::open(cx, nats, key, created).await?.ok_or(End::StandBack)?;
     let conn = Connection::dial(cx, author).await?;
-    let result = follow(cx, nats, &conn, key, filter, &mut book).await;
+    let result = follow(cx, nats, &conn, (key, filter), &mut book, created).await;
     conn.close();
     result
 }
@@ -65,9 +68,9 @@ async fn follow(
     cx: &Cx,
     nats: &Nats,
     conn: &Connection,
-    author: PublicKey,
-    filter: &Filter,
+    (author, filter): (PublicKey, &Filter),
     book: &mut Book,
+    created: u64,
 ) -> Result<(), End> {
     let watch = conn.open();
     watch.send(&Frame::Watch { filter: filter.clone() });
@@ -81,6 +84,10 @@ async fn follow(
         if cx.now() >= tick {
             tick = cx.now() + SECOND;
             cx.look_in(SECOND);
+            // Nothing tells when the local stream is deleted and created again, and what it was given is gone then.
+            if nats.info(Which::Data).await?.created != created {
+                return Err(End::Recreated);
+            }
         }
         while let Some(frame) = watch.receive()? {
             let Frame::Logs(logs) = frame else { return Err(End::Refused) };
@@ -92,7 +99,7 @@ async fn follow(
                 active.finish(cx, nats).await?;
             }
             take::answer(cx, nats, author, &wire).await?;
-            *book = Book::open(cx, nats, author).await?.ok_or(End::StandBack)?;
+            *book = Book::open(cx, nats, author, created).await?.ok_or(End::StandBack)?;
             progress = cx.now();
         }
         let picked = book.pick(&listed).map(|state| state.descriptor.id());
@@ -107,7 +114,7 @@ async fn follow(
             (Some(running), _) => {
                 if running.step(cx, nats).await? {
                     progress = cx.now();
-                    *book = running.enter(nats, book, author).await?;
+                    book.enter(running.id, running.applier.durable(), running.expected);
                 }
             }
             (None, Some(state)) => {
@@ -147,6 +154,8 @@ struct Active {
     writing: VecDeque<Writing>,
     committing: Option<Ticket>,
     last_staged: Option<Head>,
+    /// The last number that the local stream gave, as far as this is known.
+    written: LocalSeq,
 }
 
 impl Active {
@@ -160,7 +169,8 @@ impl Active {
     ) -> Result<Self, End> {
         let broken = cx.with(|w| w.config.broken);
         let id = descriptor.id();
-        let (cursor, expected) = book.cursor(id);
+        let (mut cursor, expected) = book.cursor(id);
+        cursor.local = book.local(descriptor);
         let found = match broken {
             Some(Broken::SkipScan) => Default::default(),
             _ => book.find(nats, descriptor).await?,
@@ -172,8 +182,8 @@ impl Active {
         let wire = conn.open();
         wire.send(&Frame::Pull(applier.pull()));
         let (subject, descriptor) = (ops_subject(descriptor.author, id), descriptor.clone());
-        let (writing, committing, last_staged) = (VecDeque::new(), None, None);
-        Ok(Self { id, descriptor, applier, wire, subject, expected, writing, committing, last_staged })
+        let (writing, committing, last_staged, written) = (VecDeque::new(), None, None, cursor.local);
+        Ok(Self { id, descriptor, applier, wire, subject, expected, writing, committing, last_staged, written })
     }
 
     /// Does what can be done now. Returns whether a commit was stored.
@@ -195,7 +205,9 @@ impl Active {
             };
             if let Err(violation) = accepted {
                 let node = cx.node;
-                cx.with(|w| w.history.fail(format!("node {node} holds an honest author's frame against it: {violation}")));
+                cx.with(|w| {
+                    w.history.fail(format!("node {node} holds an honest author's frame against it: {violation}"))
+                });
             }
         }
         self.read_answers(nats, broken)?;
@@ -228,7 +240,8 @@ impl Active {
 
     fn acknowledge(&self, cx: &Cx, head: Head) {
         let (node, id) = (cx.node, self.id);
-        cx.note(|| format!("acknowledges {id:?} up to {}", head.seq));
+        let gone = self.applier.durable().gone;
+        cx.note(|| format!("acknowledges {id:?} up to {}, {gone} gone", head.seq));
         cx.with(|w| w.history.acknowledged(node, id, head, w.now, &w.sites));
         self.wire.send(&Frame::Applied(head));
     }
@@ -261,7 +274,13 @@ impl Active {
                 }
                 let Some(answer) = nats.poll(*ticket) else { return Ok(()) };
                 let Response::Stored(seq) = answer? else { return Err(End::Nats) };
-                writing.last = Some(LocalSeq(seq));
+                // Numbers only grow, unless the stream is another one.
+                let seq = LocalSeq(seq);
+                if seq <= self.written {
+                    return Err(End::Recreated);
+                }
+                self.written = seq;
+                writing.last = Some(seq);
                 writing.tickets.pop_front();
             }
             let last = writing.last;
@@ -269,12 +288,6 @@ impl Active {
             self.applier.written(last);
         }
         Ok(())
-    }
-
-    /// The book with the commit that was just stored.
-    async fn enter(&self, nats: &Nats, book: &Book, author: PublicKey) -> Result<Book, End> {
-        let _ = (nats, book, author);
-        unimplemented!()
     }
 
     /// Takes nothing more, and waits until it is known what became of everything that is under way.

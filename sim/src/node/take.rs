@@ -18,13 +18,7 @@ use crate::world::{MS, NodeId, SECOND};
 const PATIENCE: u64 = 2 * SECOND;
 
 /// Asks one reader. `None` when it does not answer in time.
-pub async fn ask(
-    cx: &Cx,
-    shared: &Rc<RefCell<Shared>>,
-    reader: NodeId,
-    log: LogId,
-    from: OpSeq,
-) -> Option<Vec<Bytes>> {
+pub async fn ask(cx: &Cx, shared: &Rc<RefCell<Shared>>, reader: NodeId, log: LogId, from: OpSeq) -> Option<Vec<Bytes>> {
     let end = cx.now() + PATIENCE;
     while cx.now() < end {
         let conn = shared.borrow().conns.iter().rfind(|conn| conn.peer == reader && conn.check().is_ok()).cloned();

@@ -15,6 +15,8 @@ use super::{Node, Publish, Rhio, RhioConfig, Subscribe, find_rhio};
 use crate::nats::NatsServer;
 use crate::ports::PortLease;
 
+/// Names the log level of every rhio that a test does not give one, to look at what a test does.
+const LOG_LEVEL: &str = "RHIO_TEST_LOG_LEVEL";
 /// What the log says once a node does its work.
 const READY_LOG: &str = "rhio is running";
 
@@ -37,6 +39,7 @@ impl RhioBuilder {
         let config = RhioConfig {
             network_id: format!("testkit-{}", std::process::id()),
             log_format: "json".into(),
+            log_level: std::env::var(LOG_LEVEL).ok(),
             nats_endpoint: "127.0.0.1:4222".into(),
             ..RhioConfig::default()
         };
