@@ -15,6 +15,15 @@ servers: ## Installs the servers that tests and the demo need into .servers
 test: servers ## Runs every test
 	$(CARGO) test --workspace
 
+# RHIO_CRASH_SEED=… makes the same choices again.
+.PHONY: soak
+soak: servers ## Crashes and power cuts at random for SECONDS=600 each
+	RHIO_CRASH_SECONDS=$(or $(SECONDS),600) $(CARGO) test --workspace --test crash --test power_cut random -- --nocapture --test-threads=1
+
+.PHONY: fuzz
+fuzz: ## Fuzzes one TARGET=applier for SECONDS=60; their names are in fuzz/src/lib.rs
+	fuzz/run $(or $(TARGET),applier) $(or $(SECONDS),60)
+
 .PHONY: lint
 lint: ## Checks the format, and clippy with warnings denied
 	$(CARGO) fmt --all --check
@@ -27,8 +36,9 @@ demo: servers ## Two clusters on this machine, replicating until Ctrl-C (ONCE=1:
 	@$(CARGO) run --quiet --bin demo -- $(if $(filter 1 yes true,$(ONCE)),--once)
 
 .PHONY: bench
-bench: servers ## Measures speed beside NATS's own replication
-	$(CARGO) run --release -p rhio-bench
+bench: servers ## Measures speed beside NATS's own replication (ARGS=--quick, ARGS=--help)
+	@$(CARGO) build --release --bin rhio --bin bench
+	@$(CARGO) run --quiet --release --bin bench -- $(ARGS)
 
 .PHONY: clean
 clean: ## Removes what was built and the installed servers

@@ -26,8 +26,10 @@ use crate::publish::registry::{Publication, Registry};
 use crate::publish::{recall, sealing, session, watching};
 use crate::shutdown::{Signals, Told};
 
-/// How long shutting down may take; Kubernetes gives 30 s, users expect 10.
-const GRACE: Duration = Duration::from_secs(8);
+/// How long tasks may take to end when the process shuts down; Kubernetes gives 30 s for everything, users expect 10.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the connections may take to close after that. Over a slow link it takes a few round trips.
+const CLOSE: Duration = Duration::from_secs(3);
 /// How long a peer's stream may take to say what it is about.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// Streams that peers may have open in all.
@@ -66,7 +68,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
         app = starting => app?,
         name = stopped(&mut signals) => {
             info!(signal = name, "stopped before it was started");
-            network.close().await;
+            let _ = tokio::time::timeout(CLOSE, network.close()).await;
             return Ok(());
         }
     };
@@ -91,7 +93,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
         warn!("some tasks did not end in time");
     }
-    let _ = tokio::time::timeout(Duration::from_secs(1), network.close()).await;
+    let _ = tokio::time::timeout(CLOSE, network.close()).await;
     let _ = tokio::time::timeout(Duration::from_millis(500), app.node.client.flush()).await;
     info!("stopped");
     Ok(())
@@ -144,7 +146,7 @@ async fn reach_nats(config: &config::Nats) -> Result<Client> {
         match connect(config, "reads", settings).await {
             Ok(client) => {
                 let server = client.server_info();
-                info!(server = server.server_name, version = server.version, "connected to NATS");
+                info!(server = server.server_name, version = server.version, "NATS server");
                 return Ok(client);
             }
             Err(error @ ConnectError::File { .. }) => return Err(error.into()),

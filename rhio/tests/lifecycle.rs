@@ -82,7 +82,9 @@ async fn an_author_stopped_in_the_middle_ends_in_time_and_goes_on_later() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_an_error_with_status_1() {
     let mut b = Cluster::new("b").await;
-    b.rhio.allow_log("UDP port");
+    for words in ["UDP port", "nothing is published"] {
+        b.rhio.allow_log(words);
+    }
     let _taken = UdpSocket::bind(("0.0.0.0", b.rhio.port())).expect("the port is free");
     b.rhio.spawn().expect("it can be started");
     let status = b.rhio.wait_exit(SOON).await.expect("it ends");
@@ -115,6 +117,7 @@ async fn a_nats_that_is_down_at_the_start_is_waited_for() {
 async fn a_rhio_that_waits_for_nats_can_be_stopped() {
     let mut b = Cluster::new("b").await;
     expect_outages(&mut b);
+    b.rhio.allow_log("nothing is published");
     b.nats.stop().await;
     b.rhio.spawn().expect("it can be started");
     b.rhio.wait_for_log("cannot be reached", SOON).await;
@@ -209,7 +212,8 @@ async fn the_start_is_summed_up_in_the_log() {
 #[tokio::test]
 async fn the_log_is_text_where_that_is_wanted() {
     let nats = testkit::NatsServer::start(NatsOptions::new()).await;
-    let rhio = Rhio::builder("text").nats(&nats).configure(|config| config.log_format = "text".into()).start().await;
+    let rhio = Rhio::builder("text").nats(&nats).configure(|config| config.log_format = "text".into());
+    let rhio = rhio.start().await;
     let text = rhio.log_tail(100);
     let key = rhio.public_key();
     assert!(text.lines().any(|line| line.contains(" INFO ") && line.contains(&format!("public_key={key}"))), "{text}");

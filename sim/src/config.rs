@@ -27,6 +27,8 @@ pub enum Broken {
     SkipRecall,
     /// The author does not check that its stream still holds what its log covers.
     SkipTailRecord,
+    /// Two processes of a subscriber write to its stream at the same time.
+    SkipClaim,
     /// The author publishes again what came through rhio.
     Echo,
 }

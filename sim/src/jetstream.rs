@@ -8,7 +8,7 @@
 //! [`crate::nats`]), the duplicate window (rhio sets no `Nats-Msg-Id`), work queues, limits by size or age (a run deletes
 //! and expires messages explicitly), and clocks that go back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -62,13 +62,16 @@ pub struct Stream {
     pub created: u64,
     messages: BTreeMap<u64, Message>,
     last: u64,
+    /// The greatest number that it ever gave.
+    peak: u64,
+    again: BTreeSet<u64>,
     changes: Vec<Change>,
 }
 
 impl Stream {
     /// An empty stream.
     pub fn new(created: u64) -> Self {
-        Self { created, messages: BTreeMap::new(), last: 0, changes: Vec::new() }
+        Self { created, messages: BTreeMap::new(), last: 0, peak: 0, again: BTreeSet::new(), changes: Vec::new() }
     }
 
     /// The last sequence number that it gave.
@@ -91,6 +94,11 @@ impl Stream {
         self.messages.range(seq..).map(|(_, message)| message)
     }
 
+    /// Whether this number was given to another message before, which the stream forgot.
+    pub fn is_again(&self, seq: u64) -> bool {
+        self.again.contains(&seq)
+    }
+
     /// The last message of a subject.
     pub fn last_of(&self, subject: &str) -> Option<&Message> {
         self.messages.values().rev().find(|message| &*message.subject == subject)
@@ -109,6 +117,10 @@ impl Stream {
             return Err(WrongLast);
         }
         self.last += 1;
+        if self.last <= self.peak {
+            self.again.insert(self.last);
+        }
+        self.peak = self.peak.max(self.last);
         let (subject, headers) = (subject.into(), headers.into());
         let message = Message { seq: self.last, time: now, subject, headers, payload };
         self.messages.insert(self.last, message.clone());

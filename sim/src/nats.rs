@@ -99,6 +99,8 @@ pub struct Client {
     lost: bool,
     /// A message was stored in the users' stream since the process last looked.
     news: bool,
+    /// What this connection alone may write.
+    claim: Option<NodeId>,
 }
 
 /// All connections.
@@ -116,7 +118,7 @@ impl World {
         self.clients.next += 1;
         let id = self.clients.next;
         let (pending, answers, busy) = (VecDeque::new(), BTreeMap::new(), 0);
-        let client = Client { proc, site, pending, answers, busy, broken: false, lost: false, news: true };
+        let client = Client { proc, site, pending, answers, busy, broken: false, lost: false, news: true, claim: None };
         self.clients.all.insert(id, client);
         Some((id, self.sites[site].identity))
     }
@@ -320,6 +322,26 @@ impl Nats {
             w.break_client(self.id);
             w.lose(self.id);
         });
+    }
+
+    /// Claims an author's messages for this connection: no other one writes them until it has ended, with everything
+    /// that was sent on it. Returns whether it may. (The daemon does that with a subject that the server knows to be
+    /// listened to as long as the connection lasts.)
+    pub fn claim(&self, author: NodeId) -> bool {
+        self.cx.with(|w| {
+            let all = &mut w.clients.all;
+            let site = self.cx.node;
+            let taken = |(id, c): (&ClientId, &Client)| {
+                *id != self.id && !c.broken && c.site == site && c.claim == Some(author)
+            };
+            if all.iter().any(taken) {
+                return false;
+            }
+            all.get_mut(&self.id).is_some_and(|client| {
+                client.claim = Some(author);
+                true
+            })
+        })
     }
 
     /// Whether the users' stream has grown since this was last asked.

@@ -51,6 +51,15 @@ fn replay() {
     assert!(verdict.problems.is_empty(), "seed {seed} fails:\n  {}", verdict.problems.join("\n  "));
 }
 
+#[test]
+fn a_seed_always_gives_the_same_run() {
+    for seed in [3, 14, 159] {
+        let traces = [run(seed, None, true).trace, run(seed, None, true).trace];
+        assert!(traces[0].len() > 50);
+        assert!(traces[0] == traces[1], "seed {seed} gave two runs");
+    }
+}
+
 /// A checker that can't fail is worth nothing: each rule that is broken on purpose must show within these seeds.
 const ENOUGH: u64 = 1500;
 
@@ -101,6 +110,11 @@ fn a_log_that_is_continued_without_asking_its_readers_is_noticed() {
 #[test]
 fn a_source_that_forgot_and_is_trusted_is_noticed() {
     is_noticed(Broken::SkipTailRecord);
+}
+
+#[test]
+fn two_processes_that_write_to_one_stream_are_noticed() {
+    is_noticed(Broken::SkipClaim);
 }
 
 #[test]

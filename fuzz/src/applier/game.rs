@@ -203,8 +203,13 @@ impl Game {
             }
         }
 
+        let before = self.local.clone();
         for local in &write.delete {
-            assert!(self.local.remove(local).is_some(), "what is to be deleted is not there");
+            let deleted = self.local.remove(local).expect("what is to be deleted is there");
+            let key = |position: Position| (position.time, position.seq);
+            let missing = write.records.iter().any(|outgoing| key(outgoing.position) < key(deleted));
+            let again = before.range(..local).any(|(_, held)| key(*held) >= key(deleted));
+            assert!(missing || again, "{deleted:?} is deleted although it is in its place");
         }
         assert!(write.records.windows(2).all(|pair| pair[0].index < pair[1].index));
         let mut last = None;

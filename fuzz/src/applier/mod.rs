@@ -71,6 +71,9 @@ fn found(u: &mut Unstructured<'_>, world: &World, through: Position) -> Result<V
             // The same number for another message, from before a power cut at the source, or one that is gone.
             1 => held.push(Position { time: position.time.saturating_sub(1), ..position }),
             2 => held.push(Position { seq: position.seq.next(), ..position }),
+            3 => held.push(Position { seq: position.seq.next(), time: position.time.saturating_sub(1) }),
+            // A second copy.
+            4 => held.extend([position; 2]),
             _ => held.push(position),
         }
     }

@@ -156,7 +156,6 @@ pub async fn apply(
     if let Some(head) = cursor.head {
         writer.send(&Frame::Applied(head)).await?;
     }
-    subscription.status.active();
     debug!(log = %log.short(), from = cursor.next().0, "pulls");
     let in_flight = VecDeque::new();
     let sparse = sink.answers_for_all() && !subscription.is_shared();
@@ -184,16 +183,6 @@ pub async fn apply(
         let _ = tokio::time::timeout(ACK, committing).await;
     }
     match &outcome {
-        Err(ApplyError::Violation(violation)) => {
-            subscription.status.refused(&violation.to_string());
-            warn!(peer = %subscription.author, "{}: refused: {violation}", subscription.status.name());
-            stream::close(&connection, violation.code());
-        }
-        Err(ApplyError::Stream(error)) if error.is_violation() => {
-            subscription.status.refused(&error.to_string());
-            warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
-            stream::close(&connection, error.code());
-        }
         Err(error @ ApplyError::Stalled) => {
             subscription.status.restarted();
             warn!(peer = %subscription.author, "{}: {error}", subscription.status.name());
@@ -204,6 +193,18 @@ pub async fn apply(
     }
     subscription.forget_lag(log);
     outcome.map(|()| log)
+}
+
+/// Closes the connection with a peer that sent what can't be accepted, and says so.
+pub(super) fn refuse(subscription: &Subscription, connection: &Connection, error: &ApplyError) {
+    let code = match error {
+        ApplyError::Violation(violation) => violation.code(),
+        ApplyError::Stream(error) if error.is_violation() => error.code(),
+        _ => return,
+    };
+    subscription.status.refused(&error.to_string());
+    warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
+    stream::close(connection, code);
 }
 
 impl Driver<'_> {
@@ -356,6 +357,11 @@ impl Driver<'_> {
             let gone = after.gone - before.gone;
             let records = (after.total.records - before.total.records).saturating_sub(gone);
             self.subscription.status.progress(records, gone);
+            self.subscription.status.active();
+            if gone > 0 {
+                let name = self.subscription.status.name();
+                info!(messages = gone, "{name}: skipped what the source no longer had (deleted or expired there)");
+            }
             self.writer.send(&Frame::Applied(head)).await?;
         }
         Ok(())
@@ -384,6 +390,9 @@ impl Driver<'_> {
         let durable = self.applier.durable();
         let behind = state.and_then(|state| state.head).is_some_and(|head| head.seq >= durable.next());
         let moved = (durable.next().0, reader.received(), self.next_mark);
+        if state.is_some() && !behind {
+            self.subscription.status.active();
+        }
         if moved != watchdog.moved || !behind {
             (watchdog.moved, watchdog.since) = (moved, Instant::now());
         }

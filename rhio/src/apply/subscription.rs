@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use iroh::endpoint::Connection;
+use rhio_core::apply::Violation;
 use rhio_core::id::{LogId, PublicKey};
 use rhio_core::subject::Filter;
 use rhio_core::wire::{CloseCode, Frame, LogState};
@@ -153,9 +154,22 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
     let local_created = sink.created();
     drop(sink);
     let connection = connect(node, subscription).await;
-    let (mut writer, mut reader) = stream::open(&connection).await?;
+    let outcome = attend(node, subscription, &connection, local_created).await;
+    if let Err(error) = &outcome {
+        applying::refuse(subscription, &connection, error);
+    }
+    outcome
+}
+
+async fn attend(
+    node: &Node,
+    subscription: &Arc<Subscription>,
+    connection: &Connection,
+    local_created: u64,
+) -> Result<(), ApplyError> {
+    let (mut writer, mut reader) = stream::open(connection).await?;
     writer.send(&Frame::Watch { filter: subscription.filter.clone() }).await?;
-    let logs = watch::Sender::new(next_logs(&mut reader).await?);
+    let logs = watch::Sender::new(next_logs(subscription, &mut reader).await?);
     let mut tasks: JoinSet<Result<LogId, ApplyError>> = JoinSet::new();
     let mut running: HashSet<LogId> = HashSet::new();
     let mut done: HashSet<LogId> = HashSet::new();
@@ -178,7 +192,7 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
             }
         }
         tokio::select! {
-            list = next_logs(&mut reader) => {
+            list = next_logs(subscription, &mut reader) => {
                 logs.send_replace(list?);
             }
             Some(ended) = tasks.join_next() => match ended {
@@ -212,13 +226,17 @@ async fn connect(node: &Node, subscription: &Subscription) -> Connection {
     node.links.wait(author).await
 }
 
-async fn next_logs(reader: &mut FrameReader) -> Result<Vec<LogState>, StreamError> {
-    match reader.next().await? {
-        Some(Frame::Logs(logs)) => Ok(logs),
-        Some(Frame::Refused { code, reason }) => Err(StreamError::Refused { code, reason }),
-        Some(_) => Err(StreamError::Unexpected),
-        None => Err(StreamError::Closed(CloseCode::Done)),
+async fn next_logs(subscription: &Subscription, reader: &mut FrameReader) -> Result<Vec<LogState>, ApplyError> {
+    let logs = match reader.next().await? {
+        Some(Frame::Logs(logs)) => logs,
+        Some(Frame::Refused { code, reason }) => return Err(StreamError::Refused { code, reason }.into()),
+        Some(_) => return Err(StreamError::Unexpected.into()),
+        None => return Err(StreamError::Closed(CloseCode::Done).into()),
+    };
+    if logs.iter().any(|state| state.descriptor.author != subscription.author) {
+        return Err(Violation::Frame("a log of another author").into());
     }
+    Ok(logs)
 }
 
 /// Logs whose turn it is: every earlier log of the same stream that is about the same subjects is done.

@@ -210,7 +210,7 @@ pub struct Import {
 pub struct Node {
     /// Its public key.
     pub public_key: PublicKey,
-    /// Where to reach it; empty when only it dials us, or when discovery finds it.
+    /// Where to reach it; empty when only it dials us.
     pub endpoints: Vec<NodeEndpoint>,
 }
 

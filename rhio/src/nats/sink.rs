@@ -80,7 +80,8 @@ pub enum SinkError {
     /// Another connection writes the same log.
     #[error(
         "another connection of a rhio with this private key writes the same messages to local stream '{0}'; this one \
-         waits until NATS has closed it. Run one rhio per key, or give each its own key"
+         waits until NATS has closed it. Run one rhio per key, or give each its own key. (If there is no other, this NATS \
+         user lacks the permission to publish to '_INBOX.>'.)"
     )]
     Occupied(String),
     /// NATS did not answer as it should.

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use rhio_core::codec::Reader;
 use rhio_core::commit::Commit;
-use rhio_core::id::{LogId, OpSeq, PublicKey};
+use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
 use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::record::Position;
 use thiserror::Error;
 use tracing::warn;
 
@@ -267,22 +268,30 @@ impl StateStore {
         Ok(logs)
     }
 
-    /// The server that acknowledged the end of an own log, as was noted.
+    /// The server that acknowledged the end of an own log, and the position behind which the log was begun or
+    /// continued, as was noted.
     ///
     /// # Errors
     /// When NATS does not answer.
-    pub async fn noted_server(&self, log: LogId) -> Result<Option<String>, StateError> {
+    pub async fn noted_server(&self, log: LogId) -> Result<Option<(String, Position)>, StateError> {
         let found = self.last_message(&format!("{}.server.{log}", self.prefix)).await?;
-        Ok(found.map(|(_, payload)| String::from_utf8_lossy(&payload).into_owned()))
+        Ok(found.map(|(_, payload)| {
+            let text = String::from_utf8_lossy(&payload).into_owned();
+            let mut parts = text.split(' ');
+            let server = parts.next().unwrap_or_default().to_owned();
+            let mut number = || parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
+            (server, Position { seq: SourceSeq(number()), time: number() })
+        }))
     }
 
     /// Notes the server.
     ///
     /// # Errors
     /// When NATS does not answer.
-    pub async fn note_server(&self, log: LogId, server: &str) -> Result<(), StateError> {
+    pub async fn note_server(&self, log: LogId, server: &str, after: Position) -> Result<(), StateError> {
         let subject = format!("{}.server.{log}", self.prefix);
-        self.put(subject.clone(), Bytes::copy_from_slice(server.as_bytes())).await?;
+        let note = format!("{server} {} {}", after.seq, after.time);
+        self.put(subject.clone(), Bytes::from(note)).await?;
         if let Some((seq, _)) = self.last_message(&subject).await? {
             self.purge(&subject, seq).await?;
         }

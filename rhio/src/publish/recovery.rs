@@ -8,7 +8,7 @@ use rhio_core::operation::{LogDescriptor, Operation};
 use rhio_core::record::Position;
 use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, Unsettled, recover};
 use rhio_core::wire::{Frame, LogState};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::failpoint;
 use crate::nats::source::SourceStream;
@@ -69,13 +69,16 @@ pub async fn find_log(
     doubt: Doubt,
 ) -> Result<Recovered, SealError> {
     let server = node.server_id();
-    let mut known = known_logs(node, publication).await?;
+    let (mut known, spare) = known_logs(node, publication, source.created(), &server).await?;
     let current = known.last().filter(|log| log.descriptor.created == source.created()).map(|log| log.descriptor.id());
     let mut evidence = Evidence { tail: None, same_server: true, all_answered: true, record: TailRecord::Held };
     if let (Some(log), Some(last)) = (current, known.last_mut()) {
-        evidence.same_server =
-            doubt == Doubt::None && node.state.noted_server(log).await?.as_deref() == Some(server.as_str());
-        if !evidence.same_server {
+        evidence.same_server = spare.is_none()
+            && doubt == Doubt::None
+            && node.state.noted_server(log).await?.is_some_and(|(noted, _)| noted == server);
+        if spare.is_some() {
+            evidence.all_answered = false;
+        } else if !evidence.same_server {
             evidence.all_answered = take_back(node, publication, last).await? && doubt != Doubt::Diverged;
         }
         evidence.tail = Some(last.tail);
@@ -104,6 +107,10 @@ pub async fn find_log(
                 forget = known.iter().map(|log| (log.descriptor.clone(), log.subject.clone())).collect();
                 closed.clear();
             }
+            if let Some((descriptor, after)) = spare.filter(|_| forget.is_empty() && doubt == Doubt::None) {
+                debug!("{}: goes on with log {}", publication.status.name(), descriptor.id().short());
+                return Ok(Recovered { descriptor, tail: Tail::default(), after, state_seq: 0, closed });
+            }
             let epoch = (now_micros() / 1000).max(last.map_or(0, |log| log.descriptor.epoch + 1));
             let descriptor = LogDescriptor {
                 author: node.me,
@@ -129,7 +136,7 @@ pub async fn find_log(
             Recovered { descriptor, tail: Tail::default(), after, state_seq: 0, closed }
         }
     };
-    node.state.note_server(recovered.descriptor.id(), &server).await?;
+    node.state.note_server(recovered.descriptor.id(), &server, recovered.after).await?;
     failpoint::hit("server-noted");
     for (descriptor, subject) in forget {
         node.state.forget(&descriptor, &subject).await?;
@@ -137,23 +144,45 @@ pub async fn find_log(
     Ok(recovered)
 }
 
-/// This publication's logs that hold anything, oldest first. Empty ones were begun and never used.
-async fn known_logs(node: &Node, publication: &Publication) -> Result<Vec<Known>, SealError> {
-    let mut known = Vec::new();
+/// This publication's logs that hold anything, oldest first. Empty ones were begun and never used; the newest of them is
+/// good for use when it was begun with the server that still runs.
+async fn known_logs(
+    node: &Node,
+    publication: &Publication,
+    created: u64,
+    server: &str,
+) -> Result<(Vec<Known>, Option<(LogDescriptor, Position)>), SealError> {
+    let mut known: Vec<Known> = Vec::new();
+    let mut spare: Option<(LogDescriptor, Position)> = None;
     for descriptor in node.state.descriptors(node.me).await? {
         if descriptor.stream != publication.stream || descriptor.filter != publication.filter {
             continue;
         }
         let subject = node.state.own(descriptor.id());
         let Some(last) = node.state.last(&subject).await? else {
-            node.state.forget(&descriptor, &subject).await?;
+            let noted = node.state.noted_server(descriptor.id()).await?;
+            let usable = noted.filter(|(noted, _)| noted == server && descriptor.created == created);
+            let unused = match usable {
+                Some((_, after)) => spare.replace((descriptor, after)).map(|(before, _)| before),
+                None => Some(descriptor),
+            };
+            if let Some(unused) = unused {
+                node.state.forget(&unused, &node.state.own(unused.id())).await?;
+            }
             continue;
         };
         let operation = last.operations(&node.state)?.pop();
         let Some(operation) = operation else { continue };
         known.push(Known { descriptor, subject, tail: Tail::after(&operation), state_seq: last.seq });
     }
-    Ok(known)
+    // Descriptors come oldest first: a spare one that is followed by a log in use is of no use.
+    if let (Some((unused, _)), Some(last)) = (&spare, known.last())
+        && unused.epoch < last.descriptor.epoch
+    {
+        node.state.forget(unused, &node.state.own(unused.id())).await?;
+        spare = None;
+    }
+    Ok((known, spare))
 }
 
 fn closed_state(log: &Known) -> LogState {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses some of it")]
 
+pub mod peer;
+
 use std::time::Duration;
 
 use async_nats::jetstream;

@@ -123,11 +123,12 @@ async fn everything_dies_at_random_and_nothing_is_lost_or_comes_twice() {
         sent += publisher.stop().await.sent();
     }
     let [a, b] = &world.clusters;
+    let quiet = Instant::now();
     let there: Check = a.check("S", "s.>", b, "S").await;
     let back: Check = b.check("S", "s.>", a, "S").await;
     let (there, back) =
         tokio::join!(there.until_clean(Duration::from_secs(60)), back.until_clean(Duration::from_secs(60)));
-    println!("{sent} sent; {there}; {back}");
+    println!("{sent} sent; {there}; {back}; {:.1?} after the last fault", quiet.elapsed());
     assert_no_fork(&[a, b]).await;
 }
 

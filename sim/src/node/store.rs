@@ -16,7 +16,6 @@ use rhio_core::headers;
 use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
 use rhio_core::operation::{LogDescriptor, Operation};
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
-use rhio_core::subject::Filter;
 
 use crate::jetstream::Message;
 
@@ -105,13 +104,6 @@ pub fn logs_of(messages: &[Message], author: PublicKey) -> Vec<StoredLog> {
     logs
 }
 
-/// Names one life of an author's stream, whatever log covers it.
-fn life(descriptor: &LogDescriptor) -> String {
-    let filter = Filter::parse(">").expect("a filter");
-    let id = LogDescriptor { filter, epoch: 0, ..descriptor.clone() }.id();
-    id.to_string()[..16].to_owned()
-}
-
 /// The headers of a replicated message.
 ///
 /// The mark names the *life of the author's stream*, not the log: what was written under one log, and never committed,
@@ -122,14 +114,14 @@ pub fn headers_of(descriptor: &LogDescriptor, operation: &Operation, record: &Ou
     vec![
         (headers::PUBLIC_KEY.to_owned(), descriptor.author.to_string()),
         (headers::OPERATION.to_owned(), format!("{}/{}", operation.hash(), record.index)),
-        (headers::SOURCE.to_owned(), format!("{}/{seq}/{time}", life(descriptor))),
+        (headers::SOURCE.to_owned(), format!("{}/{seq}/{time}", descriptor.life())),
     ]
 }
 
 /// Where the author's stream had this message, if it came from that life of it.
 pub fn position_of(descriptor: &LogDescriptor, message: &Message) -> Option<Position> {
     let mut parts = message.header(headers::SOURCE)?.split('/');
-    if parts.next()? != life(descriptor) {
+    if parts.next()? != descriptor.life() {
         return None;
     }
     Some(Position { seq: SourceSeq(parts.next()?.parse().ok()?), time: parts.next()?.parse().ok()? })

@@ -55,6 +55,10 @@ pub async fn run(cx: Cx, author: NodeId, filter: Filter) {
 
 async fn session(cx: &Cx, nats: &Nats, author: NodeId, filter: &Filter) -> Result<(), End> {
     let key = cx.with(|w| w.public_key(author));
+    // The users' stream knows no compare-and-set, so two must never write to it, nor one that is dead to the other.
+    if cx.with(|w| w.config.broken) != Some(Broken::SkipClaim) && !nats.claim(author) {
+        return Err(End::StandBack);
+    }
     // The connection comes last, so that nothing of an author is under way when its recall is answered from the book.
     let created = nats.info(Which::Data).await?.created;
     let mut book = Book::open(cx, nats, key, created).await?.ok_or(End::StandBack)?;
