@@ -11,10 +11,6 @@ use rhio::config::{self, Loaded};
 use rhio::identity::{self, IdentityError};
 use rhio::logging::{self, LogFilter};
 
-/// Every message costs a handful of small allocations; with the system's allocator they take a sixth of the time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The configuration is wrong, nothing was started. Also what clap uses for a wrong command line.
 const WRONG_CONFIGURATION: u8 = 2;
 
