@@ -186,6 +186,24 @@ async fn one_stream_serves_several_subscriptions_of_one_subscriber() {
 }
 
 #[tokio::test]
+async fn a_hundred_subscriptions_of_one_author_go_side_by_side() {
+    let (mut a, mut b) = pair().await;
+    a.publish("s.>", "S");
+    let subjects: Vec<String> = (0..100).map(|n| format!("s.{n}")).collect();
+    for subject in &subjects {
+        b.subscribe(subject, "S", &a);
+    }
+    start(&mut a, &mut b).await;
+    let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    a.publisher(&subjects).await.publish(300).await;
+    wait_for_records(&b, "S", 300).await;
+    for filter in ["s.0", "s.99"] {
+        assert_eq!(a.check("S", filter, &b, "S").await.until_clean(SOON).await.arrived, 3);
+    }
+    finish(a, b).await;
+}
+
+#[tokio::test]
 async fn a_subscriber_that_is_frozen_costs_the_others_and_the_author_nothing() {
     let (mut a, mut b) = replicating_pair().await;
     let mut c = Cluster::new("c").await;

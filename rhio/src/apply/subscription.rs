@@ -122,7 +122,7 @@ pub async fn run(node: Node, subscription: Arc<Subscription>) {
             // The author's log is being recovered, or a newer one takes over.
             ApplyError::Stream(StreamError::Closed(CloseCode::Unavailable)) if wait == BACKOFF.0 => {
                 debug!("{}: {error}", subscription.status.name());
-                wait = wait * 2;
+                wait *= 2;
                 BACKOFF.0
             }
             ApplyError::State(StateError::Refused { .. }) => {

@@ -236,7 +236,7 @@ impl SourceStream {
             return self.work(node, filter, from).await;
         }
         let reader = Reader::open(&self.stream, self.client.max_payload(), filter.as_str(), from.0, false).await?;
-        Ok(Follower { pending: reader.left(), kind: Kind::Ordered(reader), source: self.clone() })
+        Ok(Follower { pending: reader.left(), kind: Kind::Ordered(Box::new(reader)), source: self.clone() })
     }
 
     /// A queue keeps its consumer for ever under one name: a second one for the same subjects would be refused, and
@@ -280,7 +280,7 @@ impl SourceStream {
 }
 
 enum Kind {
-    Ordered(Reader),
+    Ordered(Box<Reader>),
     Work(Box<pull::Stream>, Again),
 }
 

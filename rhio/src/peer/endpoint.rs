@@ -69,6 +69,9 @@ struct Accept(mpsc::Sender<Connection>);
 
 impl ProtocolHandler for Accept {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
+        // The library leaves these at their defaults where the peer has dialled: 100 streams, two per subscription.
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
+        connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
         // A full backlog makes the peer wait; QUIC holds it off.
         let _ = self.0.send(connection).await;
         Ok(())

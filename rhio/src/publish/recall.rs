@@ -3,7 +3,7 @@
 use rhio_core::id::{LogId, OpSeq};
 use rhio_core::wire::Frame;
 
-use crate::nats::state::{LogSubject, StateError};
+use crate::nats::state::LogSubject;
 use crate::node::Node;
 use crate::peer::links::Incoming;
 
@@ -33,7 +33,7 @@ async fn serve_copy(
     subject: &LogSubject,
     mut next: OpSeq,
 ) -> Result<OpSeq, SessionError> {
-    let mut reader = node.state.read(subject, 1).await.map_err(StateError::from)?;
+    let mut reader = node.state.read(subject, 1).await?;
     let mut begun = false;
     while let Some(stored) = reader.next().await? {
         for operation in stored.operations(&node.state)? {

@@ -201,7 +201,8 @@ fn closed_state(log: &Known) -> LogState {
 async fn take_back(node: &Node, publication: &Publication, log: &mut Known) -> Result<bool, SealError> {
     let readers: Vec<PublicKey> =
         node.links.known().into_iter().filter(|peer| *peer != node.me && publication.admits(peer)).collect();
-    let mut all = true;
+    // Readers that are not listed can't be asked.
+    let mut all = !publication.is_open();
     let links: Vec<_> = futures_util::future::join_all(
         readers
             .iter()

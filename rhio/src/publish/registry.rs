@@ -62,6 +62,11 @@ impl Publication {
         self.readers.read().unwrap_or_else(PoisonError::into_inner).admit(peer)
     }
 
+    /// Whether readers may be anybody, so that it is not known who they are.
+    pub fn is_open(&self) -> bool {
+        matches!(*self.readers.read().unwrap_or_else(PoisonError::into_inner), Readers::Anyone)
+    }
+
     /// Changes who may read it.
     pub fn set_readers(&self, readers: Readers) {
         *self.readers.write().unwrap_or_else(PoisonError::into_inner) = readers;

@@ -204,6 +204,32 @@ async fn a_publisher_whose_state_is_deleted_begins_a_log_and_nothing_comes_twice
     .await;
 }
 
+/// Anybody may read, so the publisher does not know whom to ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_publisher_that_forgets_its_log_begins_another() {
+    let (mut a, mut b) = tokio::join!(Cluster::new("a"), Cluster::new("b"));
+    expect_cuts(&mut a, &mut b);
+    for cluster in [&a, &b] {
+        cluster.create_stream("S", &["s.>"]).await;
+    }
+    let author = a.rhio.as_node();
+    a.rhio.rewrite_config(|config| config.access = Some("open".into()));
+    b.rhio.rewrite_config(|config| config.nodes.push(author));
+    a.publish("s.>", "S");
+    b.subscribe("s.>", "S", &a);
+    tokio::join!(a.start(), b.start());
+    let mut publisher = a.publisher(&["s.a"]).await;
+    more(&mut publisher, 30, Unique).await;
+    settle_commits(&a, &b).await;
+    let copy = snapshot(&mut a);
+    more(&mut publisher, 30, Unique).await;
+    settle_commits(&a, &b).await;
+    cut(&mut a, &copy, State, Stopped).await;
+    back(&mut a).await;
+    more(&mut publisher, 30, Unique).await;
+    settle_against(&a, &b, &publisher).await;
+}
+
 /// The publisher dies while it takes operations back.
 async fn dies_taking_back(point: &str) {
     let (mut a, b) = running_pair().await;
