@@ -253,3 +253,41 @@ async fn a_local_stream_that_denies_deletes_and_purges_is_fine() {
     assert_eq!(report.arrived, 400);
     finish(a, b).await;
 }
+
+#[tokio::test]
+async fn a_local_queue_that_is_emptied_while_it_is_full_gives_each_message_once() {
+    let (mut a, mut b) = pair().await;
+    let settings = json!({"retention": "workqueue", "max_msgs": 20, "discard": "new"});
+    b.create_stream_with("Q", &["q.>"], settings).await;
+    a.create_stream("Q", &["q.>"]).await;
+    a.publish("q.>", "Q");
+    b.subscribe("q.>", "Q", &a);
+    b.rhio.allow_log("local stream 'Q' refuses a message: maximum messages exceeded");
+    let mut publisher = a.publisher(&["q.x"]).await;
+    publisher.publish(50).await;
+    start(&mut a, &mut b).await;
+    b.rhio.wait_for_log("maximum messages exceeded", SOON).await;
+
+    // A worker that takes the first half of what is there, and then the rest as it comes.
+    let queue = common::stream(&b, "Q").await;
+    let config = async_nats::jetstream::consumer::pull::Config {
+        durable_name: Some("worker".into()),
+        ack_policy: async_nats::jetstream::consumer::AckPolicy::Explicit,
+        ..Default::default()
+    };
+    let worker = queue.create_consumer(config).await.expect("a consumer");
+    let mut done = Vec::new();
+    let worked = eventually!(SOON, "the worker to get everything", {
+        let mut batch = worker.fetch().max_messages(10).messages().await.expect("messages");
+        while let Some(message) = futures_util::StreamExt::next(&mut batch).await {
+            let message = message.expect("a message");
+            message.double_ack().await.expect("it is acknowledged");
+            done.push(message.payload.clone());
+        }
+        if done.len() >= 50 { Ok(done.clone()) } else { Err(format!("{} so far", done.len())) }
+    });
+    let sent: Vec<_> = publisher.acknowledged.iter().map(|record| record.payload.clone()).collect();
+    assert_eq!(worked.len(), sent.len(), "each once");
+    assert!(worked == sent, "in order");
+    finish(a, b).await;
+}

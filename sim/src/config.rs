@@ -29,6 +29,12 @@ pub enum Broken {
     SkipTailRecord,
     /// Two processes of a subscriber write to its stream at the same time.
     SkipClaim,
+    /// The subscriber knows its stream's records by their numbers alone, without their times.
+    NumbersOnly,
+    /// The subscriber does not tie a log's cursor to what other logs wrote of the same messages.
+    OneLogOnly,
+    /// The subscriber does not notice that its stream was deleted and created again.
+    SkipCreated,
     /// The author publishes again what came through rhio.
     Echo,
 }

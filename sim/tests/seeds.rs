@@ -118,6 +118,21 @@ fn two_processes_that_write_to_one_stream_are_noticed() {
 }
 
 #[test]
+fn records_known_by_their_numbers_alone_are_noticed() {
+    is_noticed(Broken::NumbersOnly);
+}
+
+#[test]
+fn a_cursor_that_is_not_tied_to_other_logs_is_noticed() {
+    is_noticed(Broken::OneLogOnly);
+}
+
+#[test]
+fn a_local_stream_created_again_behind_the_subscribers_back_is_noticed() {
+    is_noticed(Broken::SkipCreated);
+}
+
+#[test]
 fn an_echo_is_noticed() {
     is_noticed(Broken::Echo);
 }

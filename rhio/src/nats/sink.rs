@@ -326,6 +326,11 @@ impl Sink {
         Ok(())
     }
 
+    /// Whether the stream is a work queue.
+    fn is_queue(&self) -> bool {
+        matches!(self.stream.cached_info().config.retention, RetentionPolicy::WorkQueue)
+    }
+
     /// Whether the answer to the last record of a batch can speak for the others: a single server that never refuses
     /// for lack of room stores what one connection sends in its order, so the sequence numbers tell whether all of it
     /// is there. A replicated stream may lose some when its leader changes, a stream with limits may refuse some.

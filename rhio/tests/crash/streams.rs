@@ -163,3 +163,44 @@ async fn a_work_queue_keeps_what_no_subscriber_has_durably() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(a.stream_len("S").await, 100);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_work_queue_gets_each_message_once_although_the_subscriber_dies() {
+    let (mut a, mut b) = replicating_pair().await;
+    expect_crashes([&mut a, &mut b]);
+    delete_stream(&b, "S").await;
+    b.create_stream_with("S", &["s.>"], json!({"retention": "workqueue"})).await;
+    let mut publisher = a.publisher(&["s.a"]).await;
+    publisher.publish(60).await;
+    a.start().await;
+    for point in ["record-published:25", "records-acknowledged:1"] {
+        b.rhio.set_env("RHIO_FAILPOINTS", point);
+        b.rhio.spawn().expect("the subscriber starts");
+        let status = b.rhio.wait_exit(SETTLED).await;
+        assert!(status.is_some(), "the subscriber did not die at {point}");
+        publisher.publish(20).await;
+    }
+    b.rhio.remove_env("RHIO_FAILPOINTS");
+    b.start().await;
+    // The last one says that whatever could come twice has come.
+    publisher.publish(1).await;
+    // A queue can't be read without taking from it, so it is emptied by hand.
+    let stream = eventually!(
+        SETTLED,
+        "everything to arrive",
+        async {
+            let context = async_nats::jetstream::new(b.client().await);
+            let mut stream = context.get_stream("S").await.ok()?;
+            let messages = stream.info().await.ok()?.state.messages;
+            (messages >= 101).then_some(stream)
+        }
+        .await
+    );
+    let last = stream.get_info().await.unwrap().state.last_sequence;
+    let mut bodies = Vec::new();
+    for sequence in 1..=last {
+        bodies.extend(stream.get_raw_message(sequence).await.ok().map(|message| message.payload));
+    }
+    let expected: Vec<_> = publisher.acknowledged.iter().map(|record| record.payload.clone()).collect();
+    assert_eq!(bodies, expected);
+}

@@ -34,10 +34,11 @@ impl Book {
     /// of them ours. Only the time of its creation tells, so that is written down before the first commit.
     pub async fn open(cx: &Cx, nats: &Nats, author: PublicKey, created: u64) -> Result<Option<Self>, Lost> {
         let mut book = Self::default();
-        let skip = cx.with(|w| w.config.broken) == Some(Broken::SkipPresence);
+        let broken = cx.with(|w| w.config.broken);
+        let skip = broken == Some(Broken::SkipPresence);
         let messages = nats.state(None).await?;
         let known = messages.iter().rfind(|m| *m.subject == local_subject(author));
-        let same = known.is_some_and(|m| m.payload == created.to_string());
+        let same = broken == Some(Broken::SkipCreated) || known.is_some_and(|m| m.payload == created.to_string());
         for mut log in logs_of(&messages, author) {
             if !skip && !same {
                 forget(nats, &mut log).await?;
@@ -110,13 +111,18 @@ impl Book {
     }
 
     /// What the local stream holds of this life of the author's stream and no commit covers.
-    pub async fn find(&self, nats: &Nats, descriptor: &LogDescriptor) -> Result<Found, Lost> {
+    pub async fn find(&self, cx: &Cx, nats: &Nats, descriptor: &LogDescriptor) -> Result<Found, Lost> {
+        let numbers_only = cx.with(|w| w.config.broken) == Some(Broken::NumbersOnly);
         let from = self.local(descriptor).0 + 1;
         let request = Request::Read { which: Which::Data, from, max: usize::MAX, subject: None };
         let mut found = Found::default();
         for message in nats.messages(request).await? {
             if let Some(position) = position_of(descriptor, &message) {
-                found.push_at(position, LocalSeq(message.seq));
+                if numbers_only {
+                    found.push(position.seq, LocalSeq(message.seq));
+                } else {
+                    found.push_at(position, LocalSeq(message.seq));
+                }
             }
         }
         Ok(found)
@@ -176,7 +182,8 @@ async fn holds(nats: &Nats, descriptor: &LogDescriptor, stored: &Stored) -> Resu
         return Ok(true);
     }
     let later = nats.messages(Request::After(stored.time)).await?;
-    if nats.info(Which::Data).await?.last < cursor.local.0 || later.first().is_some_and(|m| m.seq <= cursor.local.0) {
+    let again = later.first().is_some_and(|m| m.seq <= cursor.local.0);
+    if nats.info(Which::Data).await?.last < cursor.local.0 || again {
         return Ok(false);
     }
     let there = nats.messages(Request::Get(Which::Data, cursor.local.0)).await?;

@@ -89,7 +89,8 @@ async fn follow(
             tick = cx.now() + SECOND;
             cx.look_in(SECOND);
             // Nothing tells when the local stream is deleted and created again, and what it was given is gone then.
-            if nats.info(Which::Data).await?.created != created {
+            let same = nats.info(Which::Data).await?.created == created;
+            if !same && cx.with(|w| w.config.broken) != Some(Broken::SkipCreated) {
                 return Err(End::Recreated);
             }
         }
@@ -174,10 +175,12 @@ impl Active {
         let broken = cx.with(|w| w.config.broken);
         let id = descriptor.id();
         let (mut cursor, expected) = book.cursor(id);
-        cursor.local = book.local(descriptor);
+        if broken != Some(Broken::OneLogOnly) {
+            cursor.local = book.local(descriptor);
+        }
         let found = match broken {
             Some(Broken::SkipScan) => Default::default(),
-            _ => book.find(nats, descriptor).await?,
+            _ => book.find(cx, nats, descriptor).await?,
         };
         let floors = if broken == Some(Broken::IgnoreFloors) { vec![] } else { book.floors(descriptor) };
         cx.note(|| format!("pulls {id:?} from {:?}, found {found:?}, floors {floors:?}", cursor.next()));
@@ -280,7 +283,7 @@ impl Active {
                 let Response::Stored(seq) = answer? else { return Err(End::Nats) };
                 // Numbers only grow, unless the stream is another one.
                 let seq = LocalSeq(seq);
-                if seq <= self.written {
+                if seq <= self.written && broken != Some(Broken::SkipCreated) {
                     return Err(End::Recreated);
                 }
                 self.written = seq;

@@ -93,6 +93,9 @@ impl Sink {
             return Ok((found, first));
         }
         let (asked, covered) = filters;
+        if self.is_queue() {
+            return self.find_in_queue(filters, life, after).await;
+        }
         let mut scan = Scan::open(&self.client, &self.stream, asked.as_str(), after.0 + 1, true).await?;
         while let Some(message) = scan.next().await? {
             let source = message.headers.as_ref().and_then(|h| h.get(headers::SOURCE)).map(HeaderValue::as_str);
@@ -105,6 +108,35 @@ impl Sink {
             }
         }
         Ok((found, first))
+    }
+}
+
+impl Sink {
+    /// A work queue refuses consumers that take nothing, so its messages are looked at one by one.
+    async fn find_in_queue(
+        &self,
+        (asked, covered): (&Filter, &Filter),
+        life: &str,
+        after: LocalSeq,
+    ) -> Result<(Found, Option<Position>), SinkError> {
+        let (mut found, mut first, mut next) = (Found::default(), None, after.next());
+        loop {
+            let get = self.stream.raw_message_builder().sequence(next.0).next_by_subject(asked.as_str());
+            let message = match get.send().await {
+                Ok(message) => message,
+                Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => return Ok((found, first)),
+                Err(error) => return Err(self.failed(error)),
+            };
+            let source = message.headers.get(headers::SOURCE).map(HeaderValue::as_str);
+            if let Some((of, position)) = source.and_then(read_mark)
+                && of == life
+                && covered.matches(&message.subject)
+            {
+                found.push_at(position, LocalSeq(message.sequence));
+                first = first.or(Some(position));
+            }
+            next = LocalSeq(message.sequence).next();
+        }
     }
 }
 
