@@ -79,15 +79,20 @@ pub async fn settle(of: &Of<'_>, sink: &Sink, log: &LogDescriptor, limit: Positi
         return Ok(Line { cursor: Cursor::default(), state_seq: 0, forgotten: false });
     };
     let cursor = read(state, &last)?;
-    if holds(sink, log, &cursor, limit).await? {
+    if holds(sink, log, (&cursor, last.time), limit).await? {
         return Ok(Line { cursor, state_seq: last.seq, forgotten: false });
     }
     go_back(state, sink, &subject, log, (last.seq, limit)).await
 }
 
-async fn holds(sink: &Sink, log: &LogDescriptor, cursor: &Cursor, limit: Position) -> Result<bool, ApplyError> {
+async fn holds(
+    sink: &Sink,
+    log: &LogDescriptor,
+    (cursor, committed): (&Cursor, u64),
+    limit: Position,
+) -> Result<bool, ApplyError> {
     let through = furthest(cursor.through, limit);
-    Ok(sink.holds(cursor.local, &log.life(), through).await? == Presence::Held)
+    Ok(sink.holds(cursor.local, &log.life(), through, committed).await? == Presence::Held)
 }
 
 fn furthest(one: Position, other: Position) -> Position {
@@ -174,18 +179,18 @@ async fn go_back(
     let mut commits = Vec::new();
     let mut reader = state.read(subject, 1).await?;
     while let Some(stored) = reader.next().await? {
-        commits.push((stored.seq, read(state, &stored)?));
+        commits.push((stored.seq, stored.time, read(state, &stored)?));
     }
     // A commit behind one that is refuted is refuted too, though its place may be taken by another record now: an
     // earlier cut has left such commits between those that hold.
     let mut refuted: Option<OpSeq> = None;
     let mut kept = None;
-    for (seq, cursor) in commits.iter().rev() {
+    for (seq, committed, cursor) in commits.iter().rev() {
         let at = cursor.head.map(|head| head.seq);
         if refuted.is_some() && at >= refuted {
             continue;
         }
-        if holds(sink, log, cursor, limit).await? {
+        if holds(sink, log, (cursor, *committed), limit).await? {
             kept = Some(*seq);
             break;
         }

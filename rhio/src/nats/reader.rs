@@ -208,3 +208,32 @@ async fn consume(
         .map_err(|e| failed(e.into()))?;
     Ok((Box::new(messages), left))
 }
+
+/// The sequence number of the first message that was stored later than `time`, in nanoseconds since the Unix epoch.
+/// Work queues can't be asked this way.
+///
+/// # Errors
+/// When NATS does not answer.
+pub async fn first_after(stream: &Stream, time: u64) -> Result<Option<u64>, ReadError> {
+    let start = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) + 1);
+    let Ok(start_time) = start else { return Ok(None) };
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartTime { start_time },
+        ack_policy: AckPolicy::None,
+        inactive_threshold: Duration::from_secs(10),
+        num_replicas: 1,
+        memory_storage: true,
+        headers_only: true,
+        ..pull::Config::default()
+    };
+    let failed = |error: async_nats::Error| ReadError::Nats(error);
+    let consumer = stream.create_consumer(config).await.map_err(|e| failed(e.into()))?;
+    if consumer.cached_info().num_pending == 0 {
+        return Ok(None);
+    }
+    let mut batch = consumer.fetch().max_messages(1).messages().await.map_err(|e| failed(e.into()))?;
+    let Some(message) = batch.next().await else { return Ok(None) };
+    let (scanned, _) = Scanned::read(message.map_err(failed)?)?;
+    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+    Ok(Some(scanned.seq))
+}

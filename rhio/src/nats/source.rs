@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::failpoint;
 
-use super::reader::{ReadError, Reader, Scanned};
+use super::reader::{ReadError, Reader, Scanned, first_after};
 use super::scan::Scan;
 use super::state::is_missing;
 
@@ -193,26 +193,7 @@ impl SourceStream {
         if self.queue {
             return Ok(None);
         }
-        let start = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) + 1);
-        let Ok(start_time) = start else { return Ok(None) };
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartTime { start_time },
-            ack_policy: AckPolicy::None,
-            inactive_threshold: Duration::from_secs(10),
-            num_replicas: 1,
-            memory_storage: true,
-            headers_only: true,
-            ..pull::Config::default()
-        };
-        let consumer = self.stream.create_consumer(config).await.map_err(|e| self.failed(e))?;
-        if consumer.cached_info().num_pending == 0 {
-            return Ok(None);
-        }
-        let mut batch = consumer.fetch().max_messages(1).messages().await.map_err(|e| self.failed(e))?;
-        let Some(message) = batch.next().await else { return Ok(None) };
-        let (scanned, _) = Scanned::read(message.map_err(|e| self.failed(e))?)?;
-        let _ = self.stream.delete_consumer(&consumer.cached_info().name).await;
-        Ok(Some(SourceSeq(scanned.seq)))
+        Ok(first_after(&self.stream, time).await?.map(SourceSeq))
     }
 
     /// When the message with this sequence number was stored; `None` when there is none.

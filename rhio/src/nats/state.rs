@@ -11,6 +11,7 @@
 //! append to one log, one is refused.
 
 use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config as StreamConfig, RawMessageErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, HeaderMap};
@@ -66,6 +67,8 @@ pub enum StateError {
 pub struct Stored {
     /// Sequence number in the state stream.
     pub seq: u64,
+    /// When the state stream stored it, in nanoseconds since the Unix epoch.
+    pub time: u64,
     /// What it says.
     pub commit: Commit,
 }
@@ -180,27 +183,27 @@ impl StateStore {
     /// When NATS does not answer, or the message is damaged.
     pub async fn last(&self, subject: &LogSubject) -> Result<Option<Stored>, StateError> {
         let message = self.last_message(&subject.0).await?;
-        message.map(|(seq, payload)| self.stored(seq, payload)).transpose()
+        message.map(|(place, payload)| self.stored(place, payload)).transpose()
     }
 
-    fn stored(&self, seq: u64, payload: Bytes) -> Result<Stored, StateError> {
+    fn stored(&self, (seq, time): (u64, u64), payload: Bytes) -> Result<Stored, StateError> {
         let commit = Commit::decode(payload).map_err(|error| self.damaged(seq, format!("commit {error}")))?;
-        Ok(Stored { seq, commit })
+        Ok(Stored { seq, time, commit })
     }
 
     /// Asks the stream's leader, never a replica that may lag.
-    async fn last_message(&self, subject: &str) -> Result<Option<(u64, Bytes)>, StateError> {
+    async fn last_message(&self, subject: &str) -> Result<Option<((u64, u64), Bytes)>, StateError> {
         match self.stream.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => Ok(Some((message.sequence, message.payload))),
+            Ok(message) => Ok(Some((place(&message), message.payload))),
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
     }
 
-    async fn next_message(&self, subject: &str, from: u64) -> Result<Option<(u64, Bytes)>, StateError> {
+    async fn next_message(&self, subject: &str, from: u64) -> Result<Option<((u64, u64), Bytes)>, StateError> {
         let request = self.stream.raw_message_builder().sequence(from).next_by_subject(subject);
         match request.send().await {
-            Ok(message) => Ok(Some((message.sequence, message.payload))),
+            Ok(message) => Ok(Some((place(&message), message.payload))),
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
@@ -292,7 +295,7 @@ impl StateStore {
         let subject = format!("{}.server.{log}", self.prefix);
         let note = format!("{server} {} {}", after.seq, after.time);
         self.put(subject.clone(), Bytes::from(note)).await?;
-        if let Some((seq, _)) = self.last_message(&subject).await? {
+        if let Some(((seq, _), _)) = self.last_message(&subject).await? {
             self.purge(&subject, seq).await?;
         }
         Ok(())
@@ -304,7 +307,7 @@ impl StateStore {
     /// When NATS does not answer, or the message is damaged.
     pub async fn first(&self, subject: &LogSubject, from: u64) -> Result<Option<Stored>, StateError> {
         let found = self.next_message(&subject.0, from).await?;
-        found.map(|(seq, payload)| self.stored(seq, payload)).transpose()
+        found.map(|(place, payload)| self.stored(place, payload)).transpose()
     }
 
     /// The commit that holds operation `wanted`, or the first one behind it when it was pruned. Costs a number of
@@ -390,6 +393,11 @@ impl StateStore {
     }
 }
 
+/// Sequence number and time.
+fn place(message: &StreamMessage) -> (u64, u64) {
+    (message.sequence, u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or_default())
+}
+
 /// Reads commits in order.
 pub struct StateReader {
     scan: Scan,
@@ -403,7 +411,7 @@ impl StateReader {
     /// When NATS does not answer, or a message is damaged.
     pub async fn next(&mut self) -> Result<Option<Stored>, StateError> {
         match self.scan.next().await? {
-            Some(message) => Ok(Some(self.state.stored(message.seq, message.payload)?)),
+            Some(message) => Ok(Some(self.state.stored((message.seq, message.time), message.payload)?)),
             None => Ok(None),
         }
     }

@@ -12,6 +12,7 @@ use rhio_core::record::Position;
 use rhio_core::subject::Filter;
 use tokio::time::Instant;
 
+use super::super::reader::first_after;
 use super::super::scan::Scan;
 use super::{Presence, Sink, SinkError};
 
@@ -53,11 +54,17 @@ impl Sink {
     }
 
     /// Whether the stream still has, at `local`, a record from this life of the author's stream that is not behind
-    /// `through`, as a commit says.
+    /// `through`, as a commit says that was stored at `committed`, in nanoseconds since the Unix epoch.
     ///
     /// # Errors
     /// When NATS does not answer.
-    pub async fn holds(&self, local: LocalSeq, life: &str, through: Position) -> Result<Presence, SinkError> {
+    pub async fn holds(
+        &self,
+        local: LocalSeq,
+        life: &str,
+        through: Position,
+        committed: u64,
+    ) -> Result<Presence, SinkError> {
         if local.0 == 0 {
             return Ok(Presence::Held);
         }
@@ -69,9 +76,17 @@ impl Sink {
                 });
                 Ok(if ours { Presence::Held } else { Presence::Lost })
             }
-            // Consumed, expired or deleted since is no sign that the stream forgot.
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
-                Ok(if self.last().await? < local { Presence::Lost } else { Presence::Held })
+                if self.last().await? < local {
+                    return Ok(Presence::Lost);
+                }
+                // Consumed, expired or deleted since is no sign that the stream forgot. But if it gave the number again,
+                // whatever was stored since the commit has numbers that the commit had seen.
+                if self.is_queue() {
+                    return Ok(Presence::Held);
+                }
+                let later = first_after(&self.stream, committed).await?;
+                Ok(if later.is_some_and(|seq| seq <= local.0) { Presence::Lost } else { Presence::Held })
             }
             Err(error) => Err(self.failed(error)),
         }
