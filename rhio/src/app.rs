@@ -68,7 +68,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
         app = starting => app?,
         name = stopped(&mut signals) => {
             info!(signal = name, "stopped before it was started");
-            let _ = tokio::time::timeout(CLOSE, network.close()).await;
+            network.close(CLOSE).await;
             return Ok(());
         }
     };
@@ -93,7 +93,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
         warn!("some tasks did not end in time");
     }
-    let _ = tokio::time::timeout(CLOSE, network.close()).await;
+    network.close(CLOSE).await;
     let _ = tokio::time::timeout(Duration::from_millis(500), app.node.client.flush()).await;
     info!("stopped");
     Ok(())

@@ -13,7 +13,7 @@ use rhio_core::commit::Commit;
 use rhio_core::id::{LocalSeq, LogId};
 use rhio_core::operation::LogDescriptor;
 use rhio_core::record::Position;
-use rhio_core::wire::{CloseCode, Frame, LogState};
+use rhio_core::wire::{CloseCode, Floor, Frame, LogState};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -105,6 +105,10 @@ struct Driver<'a> {
     previous: Option<LocalSeq>,
     /// Sequence numbers only grow, unless the stream is another one.
     last_local: LocalSeq,
+    /// On a stream that may refuse: marks and positions of records without an answer.
+    unanswered: VecDeque<(u64, Position)>,
+    /// On a stream that may refuse: the last record that it has acknowledged.
+    written: Option<Position>,
     writer: FrameWriter,
 }
 
@@ -145,7 +149,10 @@ pub async fn apply(
             return Ok(log);
         }
     }
-    let Standing { cursor, state_seq, found, floors } = cursor::load(&of, &sink, disturbed).await?;
+    let server = sink.server_id();
+    let remembered = subscription.written(log, &server);
+    let Standing { cursor, state_seq, found, mut floors } = cursor::load(&of, &sink, disturbed).await?;
+    floors.extend(remembered.map(|through| Floor { filter: descriptor.filter.clone(), through }));
     node.state.put_descriptor(&descriptor).await?;
     failpoint::hit("descriptor-stored");
     let whose = (subscription.author, log, descriptor.filter.clone());
@@ -174,6 +181,8 @@ pub async fn apply(
         sparse,
         previous,
         last_local: cursor.local,
+        unanswered: VecDeque::new(),
+        written: None,
         writer,
     };
     let mut committing: Committing = None;
@@ -181,6 +190,10 @@ pub async fn apply(
     if let Some(committing) = committing {
         // What becomes of it must be known before anybody reads where the log ends.
         let _ = tokio::time::timeout(ACK, committing).await;
+    }
+    // A refusal leaves what was acknowledged before it where it is; a lost connection may mean that the server forgot.
+    if let (Err(ApplyError::Sink(SinkError::Refused { .. })), Some(through)) = (&outcome, driver.written) {
+        subscription.note_written(log, server, through);
     }
     match &outcome {
         Err(error @ ApplyError::Stalled) => {
@@ -313,6 +326,9 @@ impl Driver<'_> {
         for (index, record) in write.records.iter().enumerate() {
             let answered = !for_all || index + 1 == write.records.len();
             self.sink.publish(&stamp, record, answered.then_some(self.next_mark)).await?;
+            if !self.sink.answers_for_all() {
+                self.unanswered.push_back((self.next_mark, record.position));
+            }
             self.next_mark += 1;
             failpoint::hit("record-published");
         }
@@ -336,6 +352,10 @@ impl Driver<'_> {
             flight.left = flight.left.saturating_sub(1);
             flight.last = flight.last.max(Some(local));
             self.previous = Some(local);
+            // Answers come in the order of sending, and a refusal ends it.
+            while let Some((_, position)) = self.unanswered.pop_front_if(|(sent, _)| *sent <= mark) {
+                self.written = Some(position);
+            }
         }
         self.settle_written();
         Ok(())

@@ -146,9 +146,11 @@ pub async fn load(of: &Of<'_>, sink: &Sink, disturbed: bool) -> Result<Standing,
         info!("{}: {} records were written and not committed", of.subscription.status.name(), found.len());
     }
     floors = floors.split_off(floors.len().saturating_sub(MAX_FLOORS - 1));
-    if forgotten && let Some(first) = first {
-        // Nothing tells what was committed, but what comes first now was preceded by everything before it, though that
-        // may have left the local stream since.
+    if (forgotten || sink.drops_consumed())
+        && let Some(first) = first
+    {
+        // Nothing tells what was committed, or what was consumed before it could be. But what comes first now was
+        // preceded by everything before it, though that may have left the local stream since.
         let before = rhio_core::id::SourceSeq(first.seq.0.saturating_sub(1));
         floors.push(Floor { filter: descriptor.filter.clone(), through: Position { seq: before, time: first.time } });
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use iroh::endpoint::Connection;
 use rhio_core::apply::Violation;
 use rhio_core::id::{LogId, PublicKey};
+use rhio_core::record::Position;
 use rhio_core::subject::Filter;
 use rhio_core::wire::{CloseCode, Frame, LogState};
 use tokio::sync::watch;
@@ -47,13 +48,37 @@ pub struct Subscription {
     lags: Mutex<HashMap<LogId, Lag>>,
     /// Somebody else writes to the local stream too.
     shared: AtomicBool,
+    /// Records that a local stream acknowledged before it refused one, and that no commit covers: once they are consumed
+    /// or purged, nothing else tells of them.
+    written: Mutex<HashMap<LogId, (String, Position)>>,
 }
 
 impl Subscription {
     /// A subscription that has not begun.
     pub fn new(filter: Filter, stream: String, author: PublicKey, stop: CancellationToken) -> Self {
         let status = Entry::new(format!("subscription to '{filter}' of {} into stream '{stream}'", author.short()));
-        Self { filter, stream, author, status, stop, lags: Mutex::default(), shared: AtomicBool::new(false) }
+        Self {
+            filter,
+            stream,
+            author,
+            status,
+            stop,
+            lags: Mutex::default(),
+            shared: AtomicBool::new(false),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Remembers how far the local stream has acknowledged a log's records. Good as long as this server runs: one that
+    /// was started anew may have forgotten them.
+    pub fn note_written(&self, log: LogId, server: String, through: Position) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(log, (server, through));
+    }
+
+    /// What [`Subscription::note_written`] said about this server.
+    pub fn written(&self, log: LogId, server: &str) -> Option<Position> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(&log).filter(|(noted, _)| noted == server).map(|(_, through)| *through)
     }
 
     /// Whether somebody else writes to the local stream too, so that its sequence numbers tell nothing.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::{
     Client, Event, HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream,
 };
@@ -215,6 +215,11 @@ impl Sink {
         self.stream.clone()
     }
 
+    /// The server that this connection leads to; another one after every restart.
+    pub fn server_id(&self) -> String {
+        self.client.server_info().server_id
+    }
+
     /// Cancelled when the connection is gone.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
@@ -322,8 +327,22 @@ impl Sink {
     /// # Errors
     /// When NATS does not answer, or the stream denies deletes.
     pub async fn delete(&self, local: LocalSeq) -> Result<(), SinkError> {
-        self.stream.delete_message(local.0).await.map_err(|e| self.failed(e))?;
-        Ok(())
+        match self.stream.delete_message(local.0).await {
+            Ok(_) => Ok(()),
+            // It is gone already.
+            Err(_) if self.is_gone(local).await => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn is_gone(&self, local: LocalSeq) -> bool {
+        let read = self.stream.get_raw_message(local.0).await;
+        read.is_err_and(|error| matches!(error.kind(), RawMessageErrorKind::NoMessageFound))
+    }
+
+    /// Whether messages leave the stream when they are consumed, so that one that is not there may have been.
+    pub fn drops_consumed(&self) -> bool {
+        !matches!(self.stream.cached_info().config.retention, RetentionPolicy::Limits)
     }
 
     /// Whether the stream is a work queue.

@@ -136,9 +136,13 @@ impl Network {
         }
     }
 
-    /// Closes every connection and the sockets.
-    pub async fn close(&self) {
-        self.inner.close().await;
+    /// Closes every connection and the sockets, as far as the peers let that happen in time.
+    pub async fn close(&self, within: Duration) {
+        if tokio::time::timeout(within, self.inner.close()).await.is_err() {
+            tracing::debug!("not every peer has confirmed that its connection is closed");
+            // The process ends now, and the library's destructor would call that an error.
+            std::mem::forget(self.inner.clone());
+        }
     }
 }
 
