@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod footprint;
+mod forwarder;
 mod latency;
 mod load;
 mod options;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ const fn metric(key: &'static str, what: &'static str, unit: &'static str, digit
 }
 
 /// Everything, in the order of the table.
-const METRICS: [Metric; 44] = [
+const METRICS: [Metric; 45] = [
     metric("catch_up", "catch-up, nothing sealed before", "msg/s", 0, true),
     metric("catch_up_flow", "  from first to last arrival", "msg/s", 0, true),
     metric("catch_up_sealed", "catch-up, A has sealed it", "msg/s", 0, true),
@@ -51,6 +52,7 @@ const METRICS: [Metric; 44] = [
     metric("crash_reconnect_ms", "  first datagram until new message in B", "ms", 1, false),
     metric("crash_reconnect_bytes", "  UDP bytes until then", "bytes", 0, false),
     metric("crash_reconnect_bytes_settled", "  UDP bytes one second later", "bytes", 0, false),
+    metric("reconnect_around", "datagrams that went around the forwarder", "", 0, false),
     metric("idle_a", "memory, idle, rhio A", "MiB", 1, false),
     metric("idle_b", "  rhio B", "MiB", 1, false),
     metric("peak_a", "memory, peak of catch-up and live, rhio A", "MiB", 1, false),
@@ -92,6 +94,8 @@ pub struct Report {
     notes: Vec<String>,
     /// Processor seconds per thread, by phase and process.
     threads: Vec<Value>,
+    /// Every datagram of each reconnect.
+    datagrams: Vec<Value>,
 }
 
 impl Report {
@@ -112,6 +116,12 @@ impl Report {
     pub fn threads(&mut self, phase: &str, who: &str, threads: &[(String, f64)]) {
         let threads: serde_json::Map<_, _> = threads.iter().map(|(name, sum)| (name.clone(), json!(sum))).collect();
         self.threads.push(json!({"phase": phase, "process": who, "seconds": threads}));
+    }
+
+    /// Adds what was said at a reconnect: milliseconds since the first datagram, whether to A, bytes.
+    pub fn datagrams(&mut self, crash: bool, datagrams: impl Iterator<Item = (Duration, bool, usize)>) {
+        let one = |(at, to_a, bytes): (Duration, bool, usize)| json!([at.as_secs_f64() * 1e3, to_a, bytes]);
+        self.datagrams.push(json!({"crash": crash, "ms_to_a_bytes": datagrams.map(one).collect::<Vec<_>>()}));
     }
 
     /// The samples of one side, in the order in which they were taken.
@@ -182,6 +192,7 @@ impl Report {
             "quick": options.quick,
             "metrics": metrics,
             "threads": self.threads,
+            "datagrams": self.datagrams,
             "notes": self.notes,
         })
     }
