@@ -24,7 +24,7 @@ fn replicated(published: &[Record]) -> Vec<Record> {
         record.sequence = index as u64 + 1;
         record.headers.insert("X-Rhio-PublicKey".into(), vec![AUTHOR.into()]);
         let operation = format!("{:064x}/{}", index / 3, index % 3);
-        record.headers.insert("Nats-Msg-Id".into(), vec![operation.clone()]);
+        record.headers.insert("X-Rhio-Source".into(), vec![operation.clone()]);
         record.headers.insert("X-Rhio-Operation".into(), vec![operation]);
         record
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 
-use super::headers::{MESSAGE_ID, PUBLIC_KEY, differences, operation};
+use super::headers::{PUBLIC_KEY, SOURCE, differences, operation};
 use super::{Record, Report, read_stream, subject_matches};
 use crate::eventually::Poll;
 
@@ -79,10 +79,10 @@ fn check_marks(arrived: &[&Record], report: &mut Report) {
         if record.headers.get(PUBLIC_KEY).is_some_and(|values| values.len() != 1) {
             report.malformed.add(|| format!("{}: several values of {PUBLIC_KEY}", record.describe()));
         }
-        if let Some(id) = record.header(MESSAGE_ID)
+        if let Some(id) = record.header(SOURCE)
             && !ids.insert(id)
         {
-            report.malformed.add(|| format!("{}: {MESSAGE_ID} {id} a second time", record.describe()));
+            report.malformed.add(|| format!("{}: {SOURCE} {id} a second time", record.describe()));
         }
         let (hash, index) = match operation(record) {
             Ok(mark) => mark,

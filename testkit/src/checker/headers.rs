@@ -8,10 +8,10 @@ use super::Record;
 pub(super) const PUBLIC_KEY: &str = "X-Rhio-PublicKey";
 /// Names the signed operation that covers it, and its place in there.
 pub(super) const OPERATION: &str = "X-Rhio-Operation";
-/// JetStream's duplicate detection: at the destination the id is rhio's own.
-pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// JetStream's duplicate detection: at the destination it is kept under another name.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// Where the author's stream has it.
-const SOURCE: &str = "X-Rhio-Source";
+pub(super) const SOURCE: &str = "X-Rhio-Source";
 const TTL: &str = "Nats-TTL";
 
 /// Headers that make JetStream do something, beside the two above.
@@ -87,7 +87,7 @@ mod tests {
             ("X-Rhio-Msg-Id", "m"),
             ("X-Rhio-Nats-Expected-Stream", "s"),
             ("Nats-TTL", "1h"),
-            (MESSAGE_ID, "rhio's"),
+            (SOURCE, "p"),
             (PUBLIC_KEY, "k"),
             (OPERATION, "o"),
         ]);
