@@ -5,25 +5,8 @@ mod common;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use common::{SOON, finish, publish, replicating_pair, start, texts, wait_for_records};
+use common::{SOON, expect_outages, finish, publish, replicating_pair, start, texts, wait_for_records};
 use testkit::{Cluster, NatsOptions, Rhio, eventually};
-
-/// What a rhio says when its NATS goes and comes.
-fn expect_outages(cluster: &mut Cluster) {
-    common::expect_departures(cluster);
-    for words in [
-        "lost the connection to NATS",
-        "no connection to NATS",
-        "cannot be reached",
-        "connection to the local NATS was lost",
-        "did not acknowledge a message",
-        "subscription to 's.>'",
-        "publication of 's.>'",
-        "NATS says",
-    ] {
-        cluster.rhio.allow_log(words);
-    }
-}
 
 /// Replicates while `disturb` happens, and sees that everything arrived once and in order.
 async fn survives(disturb: impl AsyncFnOnce(&mut Cluster, &mut Cluster)) {
