@@ -99,6 +99,11 @@ id32!(
     Digest
 );
 
+id32!(
+    /// The BLAKE3 hash of an object's content; the root of its bao hash tree.
+    BlobHash
+);
+
 impl PublicKey {
     /// Takes 32 bytes that must be a point on the curve.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {
@@ -143,6 +148,7 @@ macro_rules! hash32 {
 hash32!(LogId);
 hash32!(OpHash);
 hash32!(Digest);
+hash32!(BlobHash);
 
 macro_rules! position {
     ($(#[$doc:meta])* $name:ident) => {

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod catalog;
 pub mod codec;
 pub mod commit;
 pub mod headers;
 pub mod id;
 pub mod manifest;
+pub mod object;
 pub mod operation;
 pub mod policy;
 pub mod provide;

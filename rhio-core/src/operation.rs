@@ -170,22 +170,48 @@ fn read_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogId, D::Erro
     deserializer.deserialize_bytes(Bytes32)
 }
 
-/// An operation that is known to be well-formed; made by [`Operation::sign`] or checked by [`Operation::verify`].
+/// What an operation says.
+pub trait OperationBody: Sized {
+    /// The bytes that the operation signs.
+    fn encode(&self) -> Bytes;
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When they do not follow the layout or break a bound.
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError>;
+}
+
+impl OperationBody for Manifest {
+    fn encode(&self) -> Bytes {
+        Self::encode(self)
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        Self::decode(bytes)
+    }
+}
+
+/// A signed operation about messages.
+pub type Operation = SignedOperation<Manifest>;
+
+/// An operation that is known to be well-formed; made by [`SignedOperation::sign`] or checked by
+/// [`SignedOperation::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
+pub struct SignedOperation<B> {
     hash: OpHash,
     seq: OpSeq,
     backlink: Option<OpHash>,
     author: PublicKey,
     log: LogId,
-    manifest: Manifest,
+    content: B,
     raw: Bytes,
 }
 
-impl Operation {
+impl<B: OperationBody> SignedOperation<B> {
     /// Signs the next operation of a log. `time` is in microseconds since the Unix epoch.
-    pub fn sign(key: &SigningKey, log: LogId, previous: Option<Head>, time: u64, manifest: Manifest) -> Self {
-        let body = Body::from(manifest.encode().to_vec());
+    pub fn sign(key: &SigningKey, log: LogId, previous: Option<Head>, time: u64, content: B) -> Self {
+        let body = Body::from(content.encode().to_vec());
         let seq = previous.map_or(OpSeq(0), |head| head.seq.next());
         let mut header = Header {
             version: 1,
@@ -211,7 +237,7 @@ impl Operation {
             backlink: previous.map(|head| head.hash),
             author: key.verifying_key().into(),
             log,
-            manifest,
+            content,
             raw: raw.freeze(),
         }
     }
@@ -269,7 +295,7 @@ impl Operation {
             backlink: header.backlink.as_ref().map(|hash| OpHash::from_bytes(*hash.as_bytes())),
             author: header.verifying_key.into(),
             log: header.extensions.log,
-            manifest: Manifest::decode(body)?,
+            content: B::decode(body)?,
             raw,
         };
         Ok((header, operation))
@@ -330,13 +356,20 @@ impl Operation {
     }
 
     /// What it says.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    pub fn content(&self) -> &B {
+        &self.content
     }
 
     /// The bytes to store and to send.
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+}
+
+impl SignedOperation<Manifest> {
+    /// What it says.
+    pub fn manifest(&self) -> &Manifest {
+        &self.content
     }
 }
 

@@ -1,0 +1,298 @@
+//! Catalogs: the logs of buckets. A catalog begins with every object that the bucket holds, a mark behind the last of
+//! them, and goes on with what changes. A new epoch begins with everything again, so that an older one can be forgotten.
+//!
+//! The body of a catalog operation:
+//!
+//! | field | bytes |
+//! | --- | --- |
+//! | format version | u8, [`VERSION`] |
+//! | kind | u8, [`KIND_CATALOG`] |
+//! | entries in this log before this operation | varint |
+//! | bytes of all objects put in this log before this operation | varint |
+//! | entry count, 1..=[`MAX_ENTRIES`] | varint |
+//! | per entry: tag u8, then as below | |
+//!
+//! | tag | entry | fields |
+//! | --- | --- | --- |
+//! | 1 | Put | key string16, hash 32, size varint, modified varint (ms since the Unix epoch), etag string16, attribute count u8, per attribute in the order of names: name string16, value string16 |
+//! | 2 | Delete | key string16 |
+//! | 3 | Complete | |
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::codec::{DecodeError, Reader, put_string16, put_varint};
+use crate::id::{BlobHash, LogId, PublicKey};
+use crate::object::{
+    Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_BUCKET_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, ObjectKey,
+};
+use crate::operation::{OperationBody, SignedOperation};
+
+/// Format version that this program writes.
+pub const VERSION: u8 = 1;
+/// The kind of body that describes objects.
+pub const KIND_CATALOG: u8 = 2;
+/// Most entries of one operation.
+pub const MAX_ENTRIES: usize = 1024;
+/// A body takes no further entry once it has this many bytes, so that an operation stays within its bound.
+pub const TARGET_LEN: usize = 32 * 1024;
+/// Longest object that S3 stores: 5 TiB, with room for servers that allow more.
+pub const MAX_OBJECT_SIZE: u64 = 1 << 50;
+
+/// A signed operation of a catalog.
+pub type CatalogOperation = SignedOperation<Catalog>;
+
+/// An object as its author has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The hash of its content.
+    pub hash: BlobHash,
+    /// Bytes of content.
+    pub size: u64,
+    /// When the author's bucket had it written, in milliseconds since the Unix epoch.
+    pub modified: u64,
+    /// The author's bucket's name for this version; means nothing elsewhere.
+    pub etag: String,
+    /// What travels with it.
+    pub attributes: Attributes,
+}
+
+/// One thing that a catalog says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The object is there, instead of whatever had the key before.
+    Put(Put),
+    /// No object has the key any more.
+    Delete(ObjectKey),
+    /// Everything that the bucket held when this log began has been said. What an older epoch had and this one has not
+    /// said by now is gone.
+    Complete,
+}
+
+/// How much a catalog has said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of all objects that were put.
+    pub bytes: u64,
+}
+
+impl Said {
+    /// With one more entry.
+    #[must_use]
+    pub fn and(self, entry: &Entry) -> Self {
+        let bytes = if let Entry::Put(put) = entry { put.size } else { 0 };
+        Self { entries: self.entries.saturating_add(1), bytes: self.bytes.saturating_add(bytes) }
+    }
+}
+
+/// Consecutive entries of a catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    before: Said,
+    entries: Vec<Entry>,
+}
+
+impl Catalog {
+    /// Entries behind what the log has said already.
+    ///
+    /// # Errors
+    /// When there is none, or too many.
+    pub fn new(before: Said, entries: Vec<Entry>) -> Result<Self, DecodeError> {
+        check_count(entries.len() as u64)?;
+        Ok(Self { before, entries })
+    }
+
+    /// Takes as many entries from the front as one operation holds; `None` when there are none.
+    pub fn take(before: Said, waiting: &mut std::collections::VecDeque<Entry>) -> Option<Self> {
+        let (mut entries, mut len) = (Vec::new(), 0);
+        while entries.len() < MAX_ENTRIES && len < TARGET_LEN {
+            let Some(entry) = waiting.pop_front() else { break };
+            len += encoded_len(&entry);
+            entries.push(entry);
+        }
+        (!entries.is_empty()).then_some(Self { before, entries })
+    }
+
+    /// The entries; never none.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What the log had said before.
+    pub fn before(&self) -> Said {
+        self.before
+    }
+
+    /// What the log has said with this operation.
+    pub fn after(&self) -> Said {
+        self.entries.iter().fold(self.before, Said::and)
+    }
+}
+
+impl OperationBody for Catalog {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + self.entries.len() * 160);
+        out.put_u8(VERSION);
+        out.put_u8(KIND_CATALOG);
+        put_varint(&mut out, self.before.entries);
+        put_varint(&mut out, self.before.bytes);
+        put_varint(&mut out, self.entries.len() as u64);
+        self.entries.iter().for_each(|entry| put_entry(&mut out, entry));
+        out.freeze()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("catalog version")?;
+        if version != VERSION {
+            return Err(DecodeError::Version { what: "catalog", got: version, known: VERSION });
+        }
+        if reader.u8("body kind")? != KIND_CATALOG {
+            return Err(DecodeError::Invalid("body kind"));
+        }
+        let before = Said { entries: reader.varint("entries before")?, bytes: reader.varint("bytes before")? };
+        let count = reader.varint("entry count")?;
+        check_count(count)?;
+        let entries = (0..count).map(|_| read_entry(&mut reader)).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        Ok(Self { before, entries })
+    }
+}
+
+fn check_count(count: u64) -> Result<(), DecodeError> {
+    match count {
+        0 => Err(DecodeError::Invalid("entry count")),
+        n if n > MAX_ENTRIES as u64 => {
+            Err(DecodeError::TooLarge { what: "entry count", got: n, max: MAX_ENTRIES as u64 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// At least as many bytes as an entry takes.
+fn encoded_len(entry: &Entry) -> usize {
+    match entry {
+        Entry::Put(put) => {
+            let attributes: usize = put.attributes.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
+            64 + put.key.as_str().len() + put.etag.len() + attributes
+        }
+        Entry::Delete(key) => 3 + key.as_str().len(),
+        Entry::Complete => 1,
+    }
+}
+
+fn put_entry(out: &mut BytesMut, entry: &Entry) {
+    match entry {
+        Entry::Put(put) => {
+            out.put_u8(1);
+            put_string16(out, put.key.as_str());
+            out.put_slice(put.hash.as_bytes());
+            put_varint(out, put.size);
+            put_varint(out, put.modified);
+            put_string16(out, &put.etag);
+            out.put_u8(put.attributes.iter().len() as u8);
+            for (name, value) in put.attributes.iter() {
+                put_string16(out, name);
+                put_string16(out, value);
+            }
+        }
+        Entry::Delete(key) => {
+            out.put_u8(2);
+            put_string16(out, key.as_str());
+        }
+        Entry::Complete => out.put_u8(3),
+    }
+}
+
+fn read_entry(reader: &mut Reader) -> Result<Entry, DecodeError> {
+    match reader.u8("entry tag")? {
+        1 => read_put(reader).map(Entry::Put),
+        2 => read_key(reader).map(Entry::Delete),
+        3 => Ok(Entry::Complete),
+        _ => Err(DecodeError::Invalid("entry tag")),
+    }
+}
+
+fn read_key(reader: &mut Reader) -> Result<ObjectKey, DecodeError> {
+    ObjectKey::new(reader.string16(MAX_KEY_LEN, "key")?).map_err(|_| DecodeError::Invalid("key"))
+}
+
+fn read_put(reader: &mut Reader) -> Result<Put, DecodeError> {
+    let key = read_key(reader)?;
+    let hash = BlobHash::from_bytes(reader.array32("hash")?);
+    let size = reader.varint("size")?;
+    if size > MAX_OBJECT_SIZE {
+        return Err(DecodeError::TooLarge { what: "size", got: size, max: MAX_OBJECT_SIZE });
+    }
+    let modified = reader.varint("modified")?;
+    let etag = reader.string16(MAX_ETAG_LEN, "etag")?;
+    let count = usize::from(reader.u8("attribute count")?);
+    if count > MAX_ATTRIBUTES {
+        return Err(DecodeError::TooLarge { what: "attribute count", got: count as u64, max: MAX_ATTRIBUTES as u64 });
+    }
+    let mut pairs: BTreeMap<String, String> = BTreeMap::new();
+    for _ in 0..count {
+        let name = reader.string16(MAX_ATTRIBUTES_LEN, "attribute name")?;
+        let value = reader.string16(MAX_ATTRIBUTES_LEN, "attribute value")?;
+        // One set of attributes has one encoding.
+        if pairs.last_key_value().is_some_and(|(last, _)| *last >= name) {
+            return Err(DecodeError::Invalid("attribute order"));
+        }
+        pairs.insert(name, value);
+    }
+    let attributes = Attributes::all(pairs).map_err(|_| DecodeError::Invalid("attributes"))?;
+    Ok(Put { key, hash, size, modified, etag, attributes })
+}
+
+/// What a catalog is about. Its hash names the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CatalogDescriptor {
+    /// Who signs it.
+    pub author: PublicKey,
+    /// Name of the author's bucket.
+    pub bucket: String,
+    /// When this log was begun, in milliseconds since the Unix epoch. Later logs of one bucket have larger ones.
+    pub epoch: u64,
+}
+
+impl CatalogDescriptor {
+    /// The log's name.
+    pub fn id(&self) -> LogId {
+        LogId::from_bytes(blake3::derive_key("rhio catalog descriptor 1", &self.encode()))
+    }
+
+    /// Layout: version u8, author 32, epoch u64, bucket string16.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + self.bucket.len());
+        out.put_u8(VERSION);
+        out.put_slice(self.author.as_bytes());
+        out.put_u64(self.epoch);
+        put_string16(&mut out, &self.bucket);
+        out.freeze()
+    }
+
+    /// Reads a descriptor.
+    ///
+    /// # Errors
+    /// When the bytes do not follow the layout.
+    pub fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = reader.u8("descriptor version")?;
+        if version != VERSION {
+            return Err(DecodeError::Version { what: "catalog descriptor", got: version, known: VERSION });
+        }
+        let author = PublicKey::from_bytes(reader.array32("author")?).map_err(|_| DecodeError::Invalid("author"))?;
+        let epoch = reader.u64("epoch")?;
+        Ok(Self { author, bucket: read_bucket(reader)?, epoch })
+    }
+}
+
+/// Reads a bucket's name.
+pub(crate) fn read_bucket(reader: &mut Reader) -> Result<String, DecodeError> {
+    let bucket = reader.string16(MAX_BUCKET_LEN, "bucket")?;
+    if bucket.is_empty() { Err(DecodeError::Invalid("bucket")) } else { Ok(bucket) }
+}
