@@ -14,6 +14,11 @@
 //! | 8 | Operation | operation |
 //! | 9 | End | nothing |
 //! | 10 | Refused | close code u32, reason string16 |
+//! | 11 | Bucket | bucket string16, has-log u8, and if so: log 32, next u64, has-held u8, held 32 if so |
+//! | 12 | Catalog | descriptor, from u64, flags u8 (1 = has head, 2 = pending known), head seq u64 and hash 32 if flagged, entries u64, bytes u64, pending u64 if flagged |
+//! | 13 | Blob | nothing; from here on the stream speaks the iroh-blobs protocol |
+//!
+//! Operation carries what it is asked for: a catalog's operations behind Bucket, a message log's behind Recall.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -24,6 +29,7 @@ use crate::operation::{Head, LogDescriptor, MAX_OPERATION_LEN, MAX_STREAM_NAME_L
 use crate::record::{CanonicalRecord, MAX_RECORD_LEN, Position, RecordParts};
 use crate::subject::{Filter, MAX_SUBJECT_LEN};
 
+use super::bucket::{BucketPull, CatalogState, MAX_BUCKET_PULL_LEN, MAX_CATALOG_STATE_LEN};
 use super::{CloseCode, VERSION};
 
 /// Bytes of a frame's header.
@@ -124,6 +130,9 @@ pub enum Frame {
     Operation(Bytes),
     End,
     Refused { code: CloseCode, reason: String },
+    Bucket(BucketPull),
+    Catalog(CatalogState),
+    Blob,
 }
 
 /// A frame's header, checked.
@@ -156,6 +165,9 @@ impl FrameHeader {
             8 => MAX_OPERATION_LEN,
             9 => 0,
             10 => 4 + 2 + MAX_REASON_LEN,
+            11 => MAX_BUCKET_PULL_LEN,
+            12 => MAX_CATALOG_STATE_LEN,
+            13 => 0,
             _ => return Err(DecodeError::Invalid("frame kind")),
         };
         if len > max {
@@ -215,14 +227,29 @@ fn finish(mut out: BytesMut) -> Bytes {
     out.freeze()
 }
 
-fn put_head(out: &mut BytesMut, head: Head) {
+pub(super) fn put_head(out: &mut BytesMut, head: Head) {
     out.put_u64(head.seq.0);
     out.put_slice(head.hash.as_bytes());
 }
 
-fn read_head(reader: &mut Reader) -> Result<Head, DecodeError> {
+pub(super) fn read_head(reader: &mut Reader) -> Result<Head, DecodeError> {
     let seq = OpSeq(reader.u64("operation number")?);
     Ok(Head { seq, hash: OpHash::from_bytes(reader.array32("operation hash")?) })
+}
+
+pub(super) fn put_hash(out: &mut BytesMut, hash: Option<OpHash>) {
+    out.put_u8(u8::from(hash.is_some()));
+    if let Some(hash) = hash {
+        out.put_slice(hash.as_bytes());
+    }
+}
+
+pub(super) fn read_hash(reader: &mut Reader) -> Result<Option<OpHash>, DecodeError> {
+    match reader.u8("held flag")? {
+        0 => Ok(None),
+        1 => Ok(Some(OpHash::from_bytes(reader.array32("held hash")?))),
+        _ => Err(DecodeError::Invalid("held flag")),
+    }
 }
 
 fn put_position(out: &mut BytesMut, position: Position) {
@@ -286,10 +313,7 @@ impl Frame {
                 out = start(3);
                 out.put_slice(pull.log.as_bytes());
                 out.put_u64(pull.next.0);
-                out.put_u8(u8::from(pull.held.is_some()));
-                if let Some(hash) = pull.held {
-                    out.put_slice(hash.as_bytes());
-                }
+                put_hash(&mut out, pull.held);
                 put_string16(&mut out, pull.filter.as_str());
                 let floors = &pull.floors[..pull.floors.len().min(MAX_FLOORS)];
                 out.put_u8(floors.len() as u8);
@@ -330,6 +354,15 @@ impl Frame {
                 let end = (0..=reason.len().min(MAX_REASON_LEN)).rev().find(|n| reason.is_char_boundary(*n));
                 put_string16(&mut out, &reason[..end.unwrap_or(0)]);
             }
+            Self::Bucket(pull) => {
+                out = start(11);
+                pull.put(&mut out);
+            }
+            Self::Catalog(state) => {
+                out = start(12);
+                state.put(&mut out);
+            }
+            Self::Blob => out = start(13),
         }
         finish(out)
     }
@@ -366,6 +399,9 @@ impl Frame {
                 code: CloseCode::from_code(u64::from(reader.u32("close code")?)),
                 reason: reader.string16(MAX_REASON_LEN, "reason")?,
             },
+            11 => Self::Bucket(BucketPull::read(&mut reader)?),
+            12 => Self::Catalog(CatalogState::read(&mut reader)?),
+            13 => Self::Blob,
             _ => return Err(DecodeError::Invalid("frame kind")),
         };
         reader.finish()?;
@@ -376,11 +412,7 @@ impl Frame {
 fn read_pull(reader: &mut Reader) -> Result<Pull, DecodeError> {
     let log = LogId::from_bytes(reader.array32("log")?);
     let next = OpSeq(reader.u64("next operation")?);
-    let held = match reader.u8("held flag")? {
-        0 => None,
-        1 => Some(OpHash::from_bytes(reader.array32("held hash")?)),
-        _ => return Err(DecodeError::Invalid("held flag")),
-    };
+    let held = read_hash(reader)?;
     let filter = read_filter(reader)?;
     let count = usize::from(reader.u8("floor count")?);
     if count > MAX_FLOORS {

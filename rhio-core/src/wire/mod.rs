@@ -5,9 +5,11 @@
 //! answered back with [`Frame::Applied`]). An author that may have lost the end of its own log opens a stream to ask a
 //! subscriber for it ([`Frame::Recall`]).
 
+mod bucket;
 mod close;
 mod frame;
 
+pub use bucket::{BucketPull, CatalogState, HeldCatalog};
 pub use close::CloseCode;
 pub use frame::{
     Absent, Batch, Floor, Frame, FrameHeader, HEADER_LEN, LogState, MAX_BATCH_LEN, MAX_FLOORS, MAX_LOGS, Pull, Slot,
