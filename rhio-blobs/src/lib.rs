@@ -7,3 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bucket;
+pub mod fetch;
+pub mod hashing;
+pub mod outboard;
+pub mod serve;

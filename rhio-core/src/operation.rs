@@ -192,6 +192,17 @@ impl OperationBody for Manifest {
     }
 }
 
+/// A body that is not looked into.
+impl OperationBody for Bytes {
+    fn encode(&self) -> Bytes {
+        self.clone()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        Ok(bytes)
+    }
+}
+
 /// A signed operation about messages.
 pub type Operation = SignedOperation<Manifest>;
 

@@ -10,16 +10,21 @@ use p2panda_core::SigningKey;
 use rhio_core::id::PublicKey;
 use rhio_core::policy::Readers;
 use rhio_core::wire::Frame;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
 use crate::apply::subscription::{self, Subscription};
+use crate::blobs::publication::BucketPublication;
+use crate::blobs::store::Blobs;
+use crate::blobs::subscribing::{self, BucketSubscription};
+use crate::blobs::{blob_session, catalog_session, notifications, parts, publishing};
 use crate::config::{self, Access, Config, Loaded, Overrides};
+use crate::control::service;
 use crate::nats::connect::{ConnectError, ConnectSettings, connect};
 use crate::nats::state::StateStore;
-use crate::node::Node;
+use crate::node::{Node, now_micros};
 use crate::peer::endpoint::Network;
 use crate::peer::links::{Directory, Incoming, Links};
 use crate::publish::registry::{Publication, Registry};
@@ -46,6 +51,7 @@ struct App {
     stop: CancellationToken,
     tasks: TaskTracker,
     subscriptions: Vec<Arc<Subscription>>,
+    buckets: watch::Sender<Vec<Arc<BucketSubscription>>>,
 }
 
 /// Runs the daemon until it is told to stop.
@@ -72,6 +78,16 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
             return Ok(());
         }
     };
+    // Files that were being imported when the process ended: nobody goes on with those uploads.
+    let node = app.node.clone();
+    app.tasks.spawn(async move {
+        let goes_on = |record: &parts::Record| {
+            record.is_running_import(&node) || (!record.is_import() && node.blobs.is_destination(&record.bucket))
+        };
+        if let Err(failure) = parts::sweep(&node, goes_on).await {
+            warn!("uploads that were broken off can't be tidied up now, but when rhio starts again: {failure}");
+        }
+    });
     app.reconcile().await;
     info!("rhio is running");
 
@@ -116,6 +132,8 @@ async fn start(
     connections: mpsc::Receiver<iroh::endpoint::Connection>,
     stop: CancellationToken,
 ) -> Result<App> {
+    let tasks = TaskTracker::new();
+    let blobs = Blobs::open(config.s3.as_ref(), &config.blobs_dir, tasks.clone())?;
     let client = reach_nats(&config.nats).await?;
     let state = open_state(&client, &config.nats.state, me).await;
     let (streams, incoming) = mpsc::channel(64);
@@ -130,12 +148,19 @@ async fn start(
         state: Arc::new(state),
         links: links.clone(),
         registry: Arc::new(Registry::default()),
+        blobs: Arc::new(blobs),
+        started: now_micros() / 1000,
+        poll_interval: config.s3.as_ref().map_or(config::DEFAULT_S3_POLL_INTERVAL, |s3| s3.poll_interval),
         quiet: Arc::default(),
     };
-    let tasks = TaskTracker::new();
     tasks.spawn(async move { links.run(connections).await });
     tasks.spawn(serve_streams(node.clone(), incoming, stop.clone(), tasks.clone()));
-    Ok(App { node, config: config.clone(), stop, tasks, subscriptions: Vec::new() })
+    let buckets = watch::Sender::default();
+    tasks.spawn(service::run(node.clone(), config.import.clone(), buckets.subscribe(), stop.clone()));
+    if let Some(subject) = config.s3.as_ref().and_then(|s3| s3.events.clone()) {
+        tasks.spawn(notifications::run(node.clone(), subject, stop.clone()));
+    }
+    Ok(App { node, config: config.clone(), stop, tasks, subscriptions: Vec::new(), buckets })
 }
 
 /// Tries until NATS takes us. A wrong password is said, and tried again: it may be put right on the other side.
@@ -172,20 +197,23 @@ async fn open_state(client: &Client, config: &config::State, me: PublicKey) -> S
 fn summarise(config: &Config, file: Option<&std::path::Path>, me: PublicKey) {
     let source = file.map_or_else(|| "defaults (no config.yaml found)".to_owned(), |path| path.display().to_string());
     info!(public_key = %me, configuration = source, network = config.network_id, "this node");
+    let readers = |allow: &Option<Vec<PublicKey>>| match (allow, config.access) {
+        (Some(keys), _) => format!("{} listed nodes", keys.len()),
+        (None, Access::Known) => format!("{} known nodes", config.nodes.len()),
+        (None, Access::Open) => "any node".to_owned(),
+    };
     for entry in &config.publish.nats_subjects {
-        let readers = match (&entry.allow, config.access) {
-            (Some(keys), _) => format!("{} listed nodes", keys.len()),
-            (None, Access::Known) => format!("{} known nodes", config.nodes.len()),
-            (None, Access::Open) => "any node".to_owned(),
-        };
+        let readers = readers(&entry.allow);
         info!(subject = %entry.subject, stream = entry.stream, readers, "publishes");
     }
     for entry in &config.subscribe.nats_subjects {
         info!(subject = %entry.subject, stream = entry.stream, author = %entry.public_key, "subscribes");
     }
-    let buckets = config.publish.s3_buckets.len() + config.subscribe.s3_buckets.len();
-    if buckets > 0 {
-        warn!(buckets, "this version does not replicate buckets yet; their entries have no effect");
+    for entry in &config.publish.s3_buckets {
+        info!(bucket = entry.bucket, readers = readers(&entry.allow), "publishes");
+    }
+    for entry in &config.subscribe.s3_buckets {
+        info!(bucket = entry.remote_bucket, into = entry.local_bucket, author = %entry.public_key, "subscribes");
     }
     if config.publish == config::Publish::default() && config.subscribe == config::Subscribe::default() {
         warn!("nothing is published and nothing subscribed; add entries to the configuration");
@@ -193,12 +221,14 @@ fn summarise(config: &Config, file: Option<&std::path::Path>, me: PublicKey) {
 }
 
 fn directory(config: &Config) -> Directory {
-    let entries = &config.publish.nats_subjects;
+    let subjects = config.publish.nats_subjects.iter().map(|entry| &entry.allow);
+    let buckets = config.publish.s3_buckets.iter().map(|entry| &entry.allow);
+    let wanted = config.subscribe.nats_subjects.iter().map(|entry| entry.public_key);
     Directory {
         nodes: config.nodes.iter().map(|node| (node.public_key, node.endpoints.clone())).collect(),
         open: config.access == Access::Open,
-        allowed: entries.iter().flat_map(|entry| entry.allow.iter().flatten()).copied().collect(),
-        wanted: config.subscribe.nats_subjects.iter().map(|entry| entry.public_key).collect(),
+        allowed: subjects.chain(buckets).flatten().flatten().copied().collect(),
+        wanted: wanted.chain(config.subscribe.s3_buckets.iter().map(|entry| entry.public_key)).collect(),
     }
 }
 
@@ -209,6 +239,59 @@ impl App {
         self.node.links.set_directory(directory(&self.config));
         self.reconcile_publications(&known);
         self.reconcile_subscriptions();
+        self.reconcile_buckets(&known);
+    }
+
+    fn reconcile_buckets(&self, known: &BTreeSet<PublicKey>) {
+        let blobs = &self.node.blobs;
+        let entries = &self.config.subscribe.s3_buckets;
+        // First who brings objects here, so that they are not taken for local ones.
+        blobs.set_destinations(entries.iter().map(|entry| entry.local_bucket.clone()).collect());
+        let before = blobs.published.list();
+        let open = self.config.access == Access::Open;
+        let mut after: Vec<Arc<BucketPublication>> = Vec::new();
+        for entry in &self.config.publish.s3_buckets {
+            let readers = Readers::of(open, known, entry.allow.as_deref());
+            if let Some(publication) = before.iter().find(|p| p.bucket.name() == entry.bucket) {
+                publication.set_readers(readers);
+                after.push(Arc::clone(publication));
+                continue;
+            }
+            let Some(bucket) = blobs.bucket(&entry.bucket) else { continue };
+            let (publication, requests) = BucketPublication::new(bucket, readers, self.stop.child_token());
+            let publication = Arc::new(publication);
+            self.tasks.spawn(publishing::run(self.node.clone(), Arc::clone(&publication), requests));
+            after.push(publication);
+        }
+        for gone in before.iter().filter(|p| !after.iter().any(|q| Arc::ptr_eq(p, q))) {
+            gone.stop.cancel();
+        }
+        blobs.published.set(after);
+
+        let before = self.buckets.borrow().clone();
+        let mut after: Vec<Arc<BucketSubscription>> = Vec::new();
+        for entry in entries {
+            let same = |s: &&Arc<BucketSubscription>| {
+                s.remote == entry.remote_bucket
+                    && s.bucket.name() == entry.local_bucket
+                    && s.author == entry.public_key
+                    && s.deletes == entry.deletes
+            };
+            if let Some(subscription) = before.iter().find(same) {
+                after.push(Arc::clone(subscription));
+                continue;
+            }
+            let Some(bucket) = blobs.bucket(&entry.local_bucket) else { continue };
+            let (remote, stop) = (entry.remote_bucket.clone(), self.stop.child_token());
+            let subscription =
+                Arc::new(BucketSubscription::new(remote, bucket, entry.public_key, entry.deletes, stop));
+            self.tasks.spawn(subscribing::run(self.node.clone(), Arc::clone(&subscription)));
+            after.push(subscription);
+        }
+        for gone in before.iter().filter(|s| !after.iter().any(|t| Arc::ptr_eq(s, t))) {
+            gone.stop.cancel();
+        }
+        self.buckets.send_replace(after);
     }
 
     fn reconcile_publications(&self, known: &BTreeSet<PublicKey>) {
@@ -279,8 +362,8 @@ impl App {
         self.reconcile().await;
         info!(
             why,
-            publications = self.config.publish.nats_subjects.len(),
-            subscriptions = self.config.subscribe.nats_subjects.len(),
+            publications = self.config.publish.nats_subjects.len() + self.config.publish.s3_buckets.len(),
+            subscriptions = self.config.subscribe.nats_subjects.len() + self.config.subscribe.s3_buckets.len(),
             nodes = self.config.nodes.len(),
             "configuration reloaded"
         );
@@ -320,6 +403,17 @@ async fn serve_stream(node: &Node, mut incoming: Incoming) {
     let outcome: Result<(), session::SessionError> = match first {
         Ok(Ok(Some(Frame::Watch { filter }))) => watching::serve(node, incoming, filter).await.map_err(Into::into),
         Ok(Ok(Some(Frame::Pull(pull)))) => session::serve(node, incoming, pull).await,
+        Ok(Ok(Some(Frame::Bucket(pull)))) => catalog_session::serve(node, incoming, pull).await,
+        Ok(Ok(Some(Frame::Blob))) => match blob_session::serve(node, incoming).await {
+            Err(blob_session::BlobError::Stream(error)) => Err(error.into()),
+            Err(error) if error.is_violation() => {
+                warn!(peer = %peer, %error, "a node asked for content in a way that is not allowed; its connection is closed");
+                crate::peer::stream::close(&connection, rhio_core::wire::CloseCode::Protocol);
+                Ok(())
+            }
+            // Said where it happened.
+            Ok(()) | Err(_) => Ok(()),
+        },
         Ok(Ok(Some(Frame::Recall { log, from }))) => recall::serve(node, incoming, log, from).await,
         Ok(Ok(Some(_))) => Err(crate::peer::stream::StreamError::Unexpected.into()),
         Ok(Ok(None)) => Ok(()),

@@ -4,9 +4,11 @@
 
 pub mod app;
 pub mod apply;
+pub mod blobs;
 pub mod cli;
 pub mod config;
 pub mod config_file;
+pub mod control;
 pub mod failpoint;
 pub mod identity;
 pub mod logging;

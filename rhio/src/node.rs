@@ -1,17 +1,23 @@
 //! What the node's tasks share.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::Client;
+use iroh::endpoint::Connection;
 use p2panda_core::SigningKey;
 use rhio_core::id::PublicKey;
 
+use crate::blobs::store::Blobs;
 use crate::config;
 use crate::nats::state::StateStore;
 use crate::peer::links::Links;
 use crate::publish::registry::Registry;
 use crate::quiet::Quiet;
+use crate::status::Entry;
+
+/// How long a peer may be out of reach before that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The node. Shared by reference count.
 #[derive(Clone)]
@@ -30,6 +36,12 @@ pub struct Node {
     pub links: Links,
     /// What it publishes.
     pub registry: Arc<Registry>,
+    /// Its buckets.
+    pub blobs: Arc<Blobs>,
+    /// When the process started, in milliseconds since the Unix epoch.
+    pub started: u64,
+    /// Time between two listings of a bucket.
+    pub poll_interval: Duration,
     /// Holds appliers still while an author takes its operations back.
     pub quiet: Arc<Quiet>,
 }
@@ -38,6 +50,22 @@ impl Node {
     /// The NATS server that this node talks to; another one after every restart of the server.
     pub fn server_id(&self) -> String {
         self.client.server_info().server_id
+    }
+
+    /// A connection with a peer that something is subscribed to. Waits for it, and says so when that takes long.
+    pub async fn reach(&self, peer: &PublicKey, status: &Entry) -> Connection {
+        if let Ok(connection) = tokio::time::timeout(PATIENCE, self.links.wait(peer)).await {
+            return connection;
+        }
+        let reason = if self.links.is_refused_by(peer) {
+            format!("{peer} refuses us: our public key {} must be added to its 'nodes'", self.me)
+        } else if self.links.can_dial(peer) {
+            format!("not connected to {peer}")
+        } else {
+            format!("not connected to {peer}, and no address of it is known; add one to its entry in 'nodes'")
+        };
+        status.waiting(&reason);
+        self.links.wait(peer).await
     }
 }
 

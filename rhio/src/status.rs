@@ -23,9 +23,9 @@ pub enum State {
 /// What is known of a subscription's lag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
-    /// Records that the author has and this node has not applied; `None` while unknown.
+    /// Records, or a catalog's entries, that the author has and this node has not applied; `None` while unknown.
     pub messages: Option<u64>,
-    /// The same in canonical bytes.
+    /// The same in canonical bytes, or bytes of objects.
     pub bytes: Option<u64>,
 }
 
@@ -119,6 +119,22 @@ impl Entry {
         });
         if log {
             warn!("{}: waiting: {reason}", self.name);
+        }
+    }
+
+    /// Something is wrong with a part of it; the rest goes on. Logged at once when it is new, and again while it lasts.
+    pub fn trouble(&self, reason: &str) {
+        let log = self.with(|inner| {
+            let new = inner.report.last_error.as_deref() != Some(reason);
+            inner.report.last_error = Some(reason.to_owned());
+            let due = new || inner.logged.is_none_or(|at| at.elapsed() > REPEAT);
+            if due {
+                inner.logged = Some(Instant::now());
+            }
+            due
+        });
+        if log {
+            warn!("{}: {reason}", self.name);
         }
     }
 

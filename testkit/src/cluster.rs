@@ -1,14 +1,17 @@
-//! A whole cluster: one NATS server and one rhio beside it.
+//! A whole cluster: one NATS server, one rhio beside it, and buckets if it has some.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_nats::Client;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::checker::{Check, Publisher};
 use crate::nats::{NatsOptions, NatsServer};
-use crate::rhio::{Publish, Rhio, RhioBuilder, Subscribe};
+use crate::rhio::{Publish, PublishBucket, Rhio, RhioBuilder, S3Section, Subscribe, SubscribeBucket};
+use crate::weed::WeedServer;
 
 /// One NATS server with JetStream and one rhio.
 ///
@@ -19,6 +22,10 @@ pub struct Cluster {
     pub rhio: Rhio,
     /// The server.
     pub nats: NatsServer,
+    /// The S3 server, of a cluster [with one](Cluster::with_s3).
+    pub weed: Option<WeedServer>,
+    /// What holds its buckets, of a cluster [with folders](Cluster::with_folder).
+    folders: Option<TempDir>,
 }
 
 impl Cluster {
@@ -40,7 +47,57 @@ impl Cluster {
     ) -> anyhow::Result<Self> {
         let nats = NatsServer::try_start(nats).await?;
         let rhio = rhio(Rhio::builder(name).nats(&nats)).try_build()?;
-        Ok(Self { rhio, nats })
+        Ok(Self { rhio, nats, weed: None, folders: None })
+    }
+
+    /// A cluster with an open NATS server and an S3 server.
+    pub async fn with_s3(name: &str) -> Self {
+        Self::try_with_s3(name, NatsOptions::new(), |rhio| rhio).await.unwrap_or_else(|e| panic!("{e:#}"))
+    }
+
+    /// The same to order, and for a caller that handles the failure.
+    pub async fn try_with_s3(
+        name: &str,
+        nats: NatsOptions,
+        rhio: impl FnOnce(RhioBuilder) -> RhioBuilder,
+    ) -> anyhow::Result<Self> {
+        let (nats, weed) = tokio::try_join!(NatsServer::try_start(nats), WeedServer::try_start())?;
+        let builder = Rhio::builder(name).nats(&nats).s3(S3Section::server(&weed));
+        let rhio = rhio(builder).try_build()?;
+        Ok(Self { rhio, nats, weed: Some(weed), folders: None })
+    }
+
+    /// A cluster with an open NATS server and plain folders as buckets, below [`folder`](Self::folder).
+    pub async fn with_folder(name: &str) -> Self {
+        let folders = TempDir::with_prefix(format!("rhio-{name}-buckets-")).expect("a temporary folder");
+        let s3 = S3Section::folder(folders.path());
+        let mut cluster = Self::with(name, NatsOptions::new(), |rhio| rhio.s3(s3)).await;
+        cluster.folders = Some(folders);
+        cluster
+    }
+
+    /// Its S3 server. Panics when it has none.
+    pub fn s3(&self) -> &WeedServer {
+        self.weed.as_ref().expect("a cluster with an S3 server")
+    }
+
+    /// The same, to stop or pause it.
+    pub fn s3_mut(&mut self) -> &mut WeedServer {
+        self.weed.as_mut().expect("a cluster with an S3 server")
+    }
+
+    /// The folder that holds its buckets. Panics when it has none.
+    pub fn folder(&self) -> &Path {
+        self.folders.as_ref().expect("a cluster with folders").path()
+    }
+
+    /// Creates a bucket, on the S3 server or as a folder.
+    pub async fn create_bucket(&self, name: &str) {
+        match &self.weed {
+            Some(weed) => drop(weed.create_bucket(name).await),
+            None => std::fs::create_dir(self.folder().join(name))
+                .unwrap_or_else(|e| panic!("cannot create the folder of bucket {name}: {e}")),
+        }
     }
 
     /// Starts the rhio.
@@ -88,6 +145,29 @@ impl Cluster {
         self.rhio.rewrite_config(|config| {
             config.subscribe.push(Subscribe { subject: subject.into(), stream: stream.into(), public_key });
         });
+    }
+
+    /// Offers a local bucket; takes effect at the next start or reload.
+    pub fn publish_bucket(&mut self, bucket: &str) {
+        self.rhio.rewrite_config(|config| {
+            config.publish_buckets.push(PublishBucket { bucket: bucket.into(), allow: None });
+        });
+    }
+
+    /// Wants a bucket of another cluster's, in a local one; takes effect at the next start or reload.
+    pub fn subscribe_bucket(&mut self, remote: &str, local: &str, author: &Cluster) {
+        self.subscribe_bucket_with(remote, local, author, None);
+    }
+
+    /// The same with what becomes of deletes: `keep` or `follow`.
+    pub fn subscribe_bucket_with(&mut self, remote: &str, local: &str, author: &Cluster, deletes: Option<&str>) {
+        let entry = SubscribeBucket {
+            remote_bucket: remote.into(),
+            local_bucket: local.into(),
+            public_key: author.rhio.public_key(),
+            deletes: deletes.map(Into::into),
+        };
+        self.rhio.rewrite_config(|config| config.subscribe_buckets.push(entry));
     }
 
     /// What compares this cluster's stream, as the source, with another's.

@@ -1,4 +1,4 @@
-//! What rhio's tests and its demo stand on: real `nats-server` processes, real rhio processes, and a checker
+//! What rhio's tests and its demo stand on: real `nats-server` and SeaweedFS processes, real rhio processes, and a checker
 //! that compares what one cluster published with what another one holds.
 //!
 //! Everything listens on 127.0.0.1, keeps its data in a temporary folder, and goes away with its owner, also
@@ -15,6 +15,7 @@ mod nats;
 mod ports;
 mod process;
 mod rhio;
+mod weed;
 
 pub use cluster::{Cluster, create_stream, link};
 pub use eventually::{Poll, Verdict, patience};
@@ -22,4 +23,8 @@ pub use link::LossyLink;
 pub use nats::{NatsOptions, NatsServer, StoreCopy, find_nats_server};
 pub use ports::PortLease;
 pub use process::Ended;
-pub use rhio::{LogLine, Node, Publish, Rhio, RhioBuilder, RhioConfig, Subscribe, find_rhio};
+pub use rhio::{
+    LogLine, Node, Publish, PublishBucket, Rhio, RhioBuilder, RhioConfig, S3Section, Subscribe, SubscribeBucket,
+    find_rhio,
+};
+pub use weed::{Bucket, Headers, WeedServer, find_weed};

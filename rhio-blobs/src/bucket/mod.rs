@@ -1,5 +1,9 @@
 //! Buckets: S3-compatible servers and plain folders behind one trait.
 
+pub mod faulty;
+pub mod folder;
+pub mod s3;
+
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
@@ -211,6 +215,13 @@ pub trait Bucket: Send + Sync + fmt::Debug {
 
     /// What is there under a key. `None` only when the bucket answers for certain that nothing is.
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, BucketError>;
+
+    /// What is there under a key, with its whole content.
+    async fn open(&self, key: &ObjectKey) -> Result<Option<(Object, Content)>, BucketError> {
+        let Some(object) = self.head(key).await? else { return Ok(None) };
+        let content = self.read(key, &object.etag, 0..object.size).await?;
+        Ok(Some((object, content)))
+    }
 
     /// Reads a range of exactly this version. [`BucketError::Changed`] when it is another now. The content may fail in
     /// the middle when the object is replaced while it is read; it never mixes two versions silently where the bucket

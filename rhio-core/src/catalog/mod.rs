@@ -18,6 +18,12 @@
 //! | 2 | Delete | key string16 |
 //! | 3 | Complete | |
 
+pub mod inventory;
+mod keyed;
+mod known;
+pub mod landing;
+pub mod progress;
+
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,6 +34,8 @@ use crate::object::{
     Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_BUCKET_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, ObjectKey,
 };
 use crate::operation::{OperationBody, SignedOperation};
+
+pub use known::Known;
 
 /// Format version that this program writes.
 pub const VERSION: u8 = 1;
@@ -296,3 +304,6 @@ pub(crate) fn read_bucket(reader: &mut Reader) -> Result<String, DecodeError> {
     let bucket = reader.string16(MAX_BUCKET_LEN, "bucket")?;
     if bucket.is_empty() { Err(DecodeError::Invalid("bucket")) } else { Ok(bucket) }
 }
+
+#[cfg(test)]
+mod tests;

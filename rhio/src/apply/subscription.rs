@@ -178,7 +178,7 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
     let sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, author).await?;
     let local_created = sink.created();
     drop(sink);
-    let connection = connect(node, subscription).await;
+    let connection = node.reach(&author, &subscription.status).await;
     let outcome = attend(node, subscription, &connection, local_created).await;
     if let Err(error) = &outcome {
         applying::refuse(subscription, &connection, error);
@@ -233,22 +233,6 @@ async fn attend(
             }
         }
     }
-}
-
-async fn connect(node: &Node, subscription: &Subscription) -> Connection {
-    let author = &subscription.author;
-    if let Ok(connection) = tokio::time::timeout(PATIENCE, node.links.wait(author)).await {
-        return connection;
-    }
-    let reason = if node.links.is_refused_by(author) {
-        format!("{author} refuses us: our public key {} must be added to its 'nodes'", node.me)
-    } else if node.links.can_dial(author) {
-        format!("not connected to {author}")
-    } else {
-        format!("not connected to {author}, and no address of it is known; add one to its entry in 'nodes'")
-    };
-    subscription.status.waiting(&reason);
-    node.links.wait(author).await
 }
 
 async fn next_logs(subscription: &Subscription, reader: &mut FrameReader) -> Result<Vec<LogState>, ApplyError> {

@@ -196,6 +196,10 @@ fn s3(table: Table) -> S3 {
     let mut s3 = S3::default();
     let expected = "http://host:port, https://host:port, or file:///path/to/a/folder";
     set(&mut s3.endpoint, table.get_secret("endpoint").and_then(|item| item.parse(expected, s3_endpoint)));
+    s3.ca = table.get("ca").and_then(path);
+    let styles = [("path", true), ("virtual-hosted", false)];
+    set(&mut s3.path_style, table.get("style").and_then(|item| choice(&item, &styles)));
+    s3.events = table.get("events").and_then(|item| item.parse("a NATS subject", Filter::parse));
     set(&mut s3.region, table.get("region").and_then(|item| item.parse(TEXT, not_empty)));
     if let Some(section) = section(&table, "credentials", "access_key, secret_key") {
         let access_key = section.get("access_key").and_then(|item| item.text(TEXT).map(str::to_owned));

@@ -172,8 +172,14 @@ pub struct S3 {
     pub region: String,
     /// Keys; without them requests are not signed.
     pub credentials: Option<S3Credentials>,
+    /// The CA that signed the server's certificate, PEM. Default: the system's CAs.
+    pub ca: Option<PathBuf>,
+    /// Buckets are named in the path of a request, not in the host name. Default true.
+    pub path_style: bool,
     /// Time between two listings of a bucket, 100 ms to a day. Default 5 s.
     pub poll_interval: Duration,
+    /// Subject under which the server's notifications of changes arrive. Default: none.
+    pub events: Option<Filter>,
 }
 
 /// Where buckets are.
@@ -348,6 +354,9 @@ impl Default for S3 {
             endpoint: S3Endpoint::Server("http://localhost:9000".into()),
             region: DEFAULT_S3_REGION.into(),
             credentials: None,
+            ca: None,
+            path_style: true,
+            events: None,
             poll_interval: DEFAULT_S3_POLL_INTERVAL,
         }
     }

@@ -6,6 +6,9 @@
 //! | `$RHIO.<node>.ops.<author>.<log>.<subscription>` | a log as it was applied: [`Commit`]s; the last one is the cursor |
 //! | `$RHIO.<node>.log.<author>.<log>` | the log's descriptor |
 //! | `$RHIO.<node>.server.<log>` | id of the NATS server that acknowledged the end of an own log |
+//! | `$RHIO.<node>.catalog.<author>.<log>` | a catalog's descriptor; its operations are under `ops` like a message log's |
+//! | `$RHIO.<node>.landed.<log>.<subscription>` | which entries of a catalog are settled; only the last message counts |
+//! | `$RHIO.<node>.upload.<name>` | an upload in parts that is under way; only the last message counts |
 //!
 //! Every append names the sequence number of the last message on its subject (compare-and-set). Of two processes that
 //! append to one log, one is refused.
@@ -20,7 +23,7 @@ use futures_util::StreamExt;
 use rhio_core::codec::Reader;
 use rhio_core::commit::Commit;
 use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
-use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::operation::{LogDescriptor, Operation, SignedOperation};
 use rhio_core::record::Position;
 use thiserror::Error;
 use tracing::warn;
@@ -29,6 +32,10 @@ use crate::{config, failpoint};
 
 use super::reader::ReadError;
 use super::scan::Scan;
+
+mod catalogs;
+
+pub use catalogs::Note;
 
 /// What went wrong with the state stream.
 #[derive(Debug, Error)]
@@ -339,8 +346,9 @@ impl StateStore {
 
     fn last_op(&self, stored: &Stored) -> Result<OpSeq, StateError> {
         let raw = stored.commit.operations.last().cloned().unwrap_or_default();
-        let operation = Operation::read_stored(raw).map_err(|e| self.damaged(stored.seq, e.to_string()))?;
-        Ok(operation.seq())
+        // Whatever it is about.
+        let operation = SignedOperation::<Bytes>::read_stored(raw);
+        Ok(operation.map_err(|e| self.damaged(stored.seq, e.to_string()))?.seq())
     }
 
     /// Reads a log's commits in order, from a place in the state stream to its present end.

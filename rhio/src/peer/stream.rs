@@ -130,6 +130,14 @@ impl FrameReader {
         Ok(true)
     }
 
+    /// The stream itself, to go on with in another protocol.
+    ///
+    /// # Errors
+    /// When the peer has sent frames that nobody asked for.
+    pub fn into_stream(self) -> Result<RecvStream, StreamError> {
+        if self.buffer.is_empty() { Ok(self.stream) } else { Err(StreamError::Unexpected) }
+    }
+
     /// Bytes that have arrived so far.
     pub fn received(&self) -> u64 {
         self.received
@@ -166,6 +174,11 @@ impl FrameWriter {
     /// When the peer does not read any more, or the connection is gone.
     pub async fn send_bytes(&mut self, frame: Bytes) -> Result<(), StreamError> {
         Ok(self.stream.write_chunk(frame).await?)
+    }
+
+    /// The stream itself, to go on with in another protocol.
+    pub fn into_stream(self) -> SendStream {
+        self.stream
     }
 
     /// Streams of higher priority are sent first.

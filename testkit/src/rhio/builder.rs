@@ -11,7 +11,7 @@ use p2panda_core::SigningKey;
 use tempfile::TempDir;
 
 use super::log::LogFile;
-use super::{Node, Publish, Rhio, RhioConfig, Subscribe, find_rhio};
+use super::{Node, Publish, PublishBucket, Rhio, RhioConfig, S3Section, Subscribe, SubscribeBucket, find_rhio};
 use crate::nats::NatsServer;
 use crate::ports::PortLease;
 
@@ -113,6 +113,29 @@ impl RhioBuilder {
         self
     }
 
+    /// Works with buckets there.
+    pub fn s3(mut self, s3: S3Section) -> Self {
+        self.config.s3 = Some(s3);
+        self
+    }
+
+    /// Offers a bucket.
+    pub fn publish_bucket(mut self, bucket: &str) -> Self {
+        self.config.publish_buckets.push(PublishBucket { bucket: bucket.into(), allow: None });
+        self
+    }
+
+    /// Wants an author's bucket, in a local one.
+    pub fn subscribe_bucket(mut self, remote_bucket: &str, local_bucket: &str, public_key: &str) -> Self {
+        self.config.subscribe_buckets.push(SubscribeBucket {
+            remote_bucket: remote_bucket.into(),
+            local_bucket: local_bucket.into(),
+            public_key: public_key.into(),
+            deletes: None,
+        });
+        self
+    }
+
     /// Sets an environment variable. Those of the test process that begin with `RHIO_` are not passed on.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.into(), value.into());
@@ -155,6 +178,9 @@ impl RhioBuilder {
             TempDir::with_prefix(format!("rhio-{}-", self.name)).context("cannot create a temporary folder")?;
         let port = PortLease::take();
         self.config.bind_port = port.port();
+        if self.config.s3.is_some() && self.config.blobs_dir.is_none() {
+            self.config.blobs_dir = Some(folder.path().join("blobs").display().to_string());
+        }
         let rhio = Rhio {
             name: self.name,
             binary,

@@ -1,8 +1,10 @@
 //! The `config.yaml` of a rhio under test.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::nats::{Login, NatsServer};
+use crate::weed::WeedServer;
 
 /// What goes into the file. Fields may be changed at any time; they take effect when the file is written.
 #[derive(Debug, Clone, Default)]
@@ -23,12 +25,24 @@ pub struct RhioConfig {
     pub nats_endpoint: String,
     /// Further lines below `nats:`, indented by two spaces.
     pub nats_lines: String,
+    /// Where buckets are; `None` leaves it out.
+    pub s3: Option<S3Section>,
+    /// Folder for hash trees; `None` leaves it out. The builder puts it below the rhio's own folder.
+    pub blobs_dir: Option<String>,
+    /// Folders that `rhio.import` may read.
+    pub import_dirs: Vec<String>,
+    /// Where imports go; `None` leaves it out.
+    pub import_bucket: Option<String>,
     /// Other nodes.
     pub nodes: Vec<Node>,
     /// What this node offers.
     pub publish: Vec<Publish>,
     /// What this node wants.
     pub subscribe: Vec<Subscribe>,
+    /// Buckets that this node offers.
+    pub publish_buckets: Vec<PublishBucket>,
+    /// Buckets that this node wants.
+    pub subscribe_buckets: Vec<SubscribeBucket>,
     /// Text to append, at the top level.
     pub extra: String,
 }
@@ -62,6 +76,52 @@ pub struct Subscribe {
     pub stream: String,
     /// The author.
     pub public_key: String,
+}
+
+/// The section `s3`.
+#[derive(Debug, Clone)]
+pub struct S3Section {
+    /// `http://host:port`, or `file:///folder`.
+    pub endpoint: String,
+    /// Access key and secret key; `None` leaves them out.
+    pub credentials: Option<(String, String)>,
+    /// How often buckets are listed, as a duration that rhio reads.
+    pub poll_interval: String,
+}
+
+/// An entry of `publish.s3_buckets`.
+#[derive(Debug, Clone)]
+pub struct PublishBucket {
+    /// Local bucket.
+    pub bucket: String,
+    /// Public keys that may read it; `None` leaves it to `access`.
+    pub allow: Option<Vec<String>>,
+}
+
+/// An entry of `subscribe.s3_buckets`.
+#[derive(Debug, Clone)]
+pub struct SubscribeBucket {
+    /// The author's bucket.
+    pub remote_bucket: String,
+    /// The bucket here.
+    pub local_bucket: String,
+    /// The author.
+    pub public_key: String,
+    /// `keep` or `follow`; `None` leaves it out.
+    pub deletes: Option<String>,
+}
+
+impl S3Section {
+    /// Buckets of this server, looked at five times a second.
+    pub fn server(server: &WeedServer) -> Self {
+        let credentials = Some((server.access_key().into(), server.secret_key().into()));
+        Self { endpoint: server.endpoint(), credentials, poll_interval: "200ms".into() }
+    }
+
+    /// Folders below this one, looked at five times a second.
+    pub fn folder(root: &Path) -> Self {
+        Self { endpoint: format!("file://{}", root.display()), credentials: None, poll_interval: "200ms".into() }
+    }
 }
 
 impl RhioConfig {
@@ -98,6 +158,22 @@ impl RhioConfig {
         if !self.nats_lines.is_empty() {
             line(self.nats_lines.trim_end().to_owned());
         }
+        if let Some(folder) = &self.blobs_dir {
+            line(format!("\nblobs_dir: {}", quoted(folder)));
+        }
+        if let Some(s3) = &self.s3 {
+            line(format!("\ns3:\n  endpoint: {}", quoted(&s3.endpoint)));
+            if let Some((access, secret)) = &s3.credentials {
+                line(format!("  credentials: {{ access_key: {}, secret_key: {} }}", quoted(access), quoted(secret)));
+            }
+            line(format!("  poll_interval: {}", quoted(&s3.poll_interval)));
+        }
+        if !self.import_dirs.is_empty() || self.import_bucket.is_some() {
+            line(format!("\nimport:\n  dirs: {}", list(&self.import_dirs)));
+        }
+        if let Some(bucket) = &self.import_bucket {
+            line(format!("  bucket: {}", quoted(bucket)));
+        }
         if !self.nodes.is_empty() {
             line("\nnodes:".into());
         }
@@ -105,15 +181,39 @@ impl RhioConfig {
             line(format!("  - public_key: {}", quoted(&node.public_key)));
             line(format!("    endpoints: {}", list(&node.endpoints)));
         }
+        if !self.publish.is_empty() || !self.publish_buckets.is_empty() {
+            line("\npublish:".into());
+        }
+        if !self.publish_buckets.is_empty() {
+            line("  s3_buckets:".into());
+        }
+        for entry in &self.publish_buckets {
+            let allow = entry.allow.as_ref().map(|keys| format!(", allow: {}", list(keys))).unwrap_or_default();
+            line(format!("    - {{ bucket: {}{allow} }}", quoted(&entry.bucket)));
+        }
         if !self.publish.is_empty() {
-            line("\npublish:\n  nats_subjects:".into());
+            line("  nats_subjects:".into());
         }
         for entry in &self.publish {
             let allow = entry.allow.as_ref().map(|keys| format!(", allow: {}", list(keys))).unwrap_or_default();
             line(format!("    - {{ subject: {}, stream: {}{allow} }}", quoted(&entry.subject), quoted(&entry.stream)));
         }
+        if !self.subscribe.is_empty() || !self.subscribe_buckets.is_empty() {
+            line("\nsubscribe:".into());
+        }
+        if !self.subscribe_buckets.is_empty() {
+            line("  s3_buckets:".into());
+        }
+        for entry in &self.subscribe_buckets {
+            line(format!("    - remote_bucket: {}", quoted(&entry.remote_bucket)));
+            line(format!("      local_bucket: {}", quoted(&entry.local_bucket)));
+            line(format!("      public_key: {}", quoted(&entry.public_key)));
+            if let Some(deletes) = &entry.deletes {
+                line(format!("      deletes: {}", quoted(deletes)));
+            }
+        }
         if !self.subscribe.is_empty() {
-            line("\nsubscribe:\n  nats_subjects:".into());
+            line("  nats_subjects:".into());
         }
         for entry in &self.subscribe {
             line(format!("    - subject: {}", quoted(&entry.subject)));

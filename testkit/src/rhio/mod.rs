@@ -20,7 +20,7 @@ use crate::ports::PortLease;
 use crate::process::{Ended, Process, cpu_time, memory, print_tail, tail};
 
 pub use builder::RhioBuilder;
-pub use config::{Node, Publish, RhioConfig, Subscribe};
+pub use config::{Node, Publish, PublishBucket, RhioConfig, S3Section, Subscribe, SubscribeBucket};
 use log::LogFile;
 pub use log::LogLine;
 

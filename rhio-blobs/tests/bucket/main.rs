@@ -1,0 +1,9 @@
+//! One suite for every kind of bucket: what holds for a real S3 server holds for folders.
+
+mod conditions;
+mod folder;
+mod keys;
+mod multipart;
+mod objects;
+mod s3;
+mod setup;

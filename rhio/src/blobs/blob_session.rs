@@ -1,0 +1,127 @@
+//! Sends content to a node that asks for it by its hash, over the iroh-blobs protocol.
+
+use std::sync::Arc;
+
+use rhio_blobs::bucket::BucketError;
+use rhio_blobs::serve::{self, ServeError, Source};
+use rhio_core::wire::CloseCode;
+use thiserror::Error;
+use tracing::{debug, warn};
+
+use crate::node::Node;
+use crate::peer::links::Incoming;
+use crate::peer::stream::StreamError;
+
+use super::importing::{self, ImportError};
+use super::publication::BucketPublication;
+use super::transfers::Direction;
+
+/// Content goes after everything else.
+const PRIORITY: i32 = -1;
+
+/// Why content was not sent.
+#[derive(Debug, Error)]
+pub enum BlobError {
+    /// The stream broke, or the peer broke the protocol before content was asked for.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// Nothing that the peer may read has this content.
+    #[error("no bucket that the node may read holds this content")]
+    NotFound,
+    /// The object can't be read.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Asking or sending failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The node stops.
+    #[error("the node stops")]
+    Stopped,
+}
+
+impl BlobError {
+    fn code(&self) -> CloseCode {
+        match self {
+            Self::Stream(error) => error.code(),
+            Self::Serve(ServeError::Request(_)) => CloseCode::Protocol,
+            Self::NotFound => CloseCode::Refused,
+            Self::Import(_) | Self::Serve(_) | Self::Stopped => CloseCode::Unavailable,
+        }
+    }
+
+    /// Whether the peer broke the protocol.
+    pub fn is_violation(&self) -> bool {
+        matches!(self, Self::Serve(ServeError::Request(_)))
+    }
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// When it can't be answered to its end.
+pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
+    let Incoming { peer, writer, reader, connection: _connection } = incoming;
+    writer.set_priority(PRIORITY);
+    let mut send = writer.into_stream();
+    let mut recv = reader.into_stream()?;
+    let outcome: Result<(), BlobError> = async {
+        let request = serve::read_request(&mut recv).await?;
+        let _permit = node.blobs.served.acquire().await.map_err(|_| BlobError::Stopped)?;
+        let admitted: Vec<Arc<BucketPublication>> =
+            node.blobs.published.list().into_iter().filter(|publication| publication.admits(&peer)).collect();
+        let found = admitted.iter().find_map(|p| Some((p, p.locate(&request.hash)?)));
+        let (publication, location) = found.ok_or(BlobError::NotFound)?;
+        let outboard = importing::outboard(&node.blobs, &location, request.hash).await?;
+        let progress = node.blobs.transfers.begin(
+            Direction::Send,
+            location.bucket.name(),
+            &location.key,
+            location.size,
+            Some(peer),
+        );
+        let source = Source {
+            bucket: Arc::clone(&location.bucket),
+            key: location.key.clone(),
+            etag: location.etag.clone(),
+            outboard,
+        };
+        match serve::respond(&request, &source, &mut send).await {
+            Ok(sent) => {
+                progress.add(sent.content);
+                Ok(())
+            }
+            Err(error) => {
+                if is_damaged(&error) {
+                    // The bucket will tell what it holds by now.
+                    warn!("{}: '{}' is not what it was: {error}", publication.status.name(), location.key);
+                    let _ = node.blobs.outboards.remove(request.hash);
+                    publication.look();
+                }
+                Err(error.into())
+            }
+        }
+    }
+    .await;
+    match &outcome {
+        Ok(()) => {
+            let _ = send.finish();
+            let _ = send.stopped().await;
+        }
+        Err(error) => {
+            debug!(peer = %peer, %error, "content not sent");
+            let code = iroh::endpoint::VarInt::from_u32(error.code().code());
+            let _ = recv.stop(code);
+            let _ = send.reset(code);
+        }
+    }
+    outcome
+}
+
+/// Whether the object or its outboard is not what the catalog says.
+fn is_damaged(error: &ServeError) -> bool {
+    match error {
+        ServeError::Outboard(_) | ServeError::Content { .. } | ServeError::Body(_) => true,
+        ServeError::Bucket(error) => matches!(error, BucketError::Changed),
+        _ => false,
+    }
+}

@@ -1,0 +1,3 @@
+//! What operators and apps ask of a running node.
+
+pub mod service;
