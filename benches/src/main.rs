@@ -1,11 +1,13 @@
 //! The benchmark: `make bench`.
 //!
 //! Messages of 256 bytes go from cluster A to cluster B, both on this machine with file storage: once over NATS's own
-//! leaf-node source, once over rhio, in turns. Each turn begins with new servers. Nothing is asserted about time; what
-//! was measured is printed and written to `target/bench.json`.
+//! leaf-node source, once over rhio, in turns. Each turn begins with new servers. Objects go from an S3 server A to an S3
+//! server B: once by `rclone copy`, once over rhio, in turns, each time into a new bucket. Nothing is asserted about time;
+//! what was measured is printed and written to `target/bench.json`.
 
 #![forbid(unsafe_code)]
 
+mod blobs;
 mod footprint;
 mod forwarder;
 mod latency;
@@ -71,7 +73,7 @@ async fn watched(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 
 async fn measure(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let mut failed = Vec::new();
-    let rhio = options.side != Some(Side::Source);
+    let rhio = options.wants_side(Side::Rhio);
     for turn in 0..options.repetitions() {
         report.turn = turn;
         for side in options.sides(turn) {
@@ -98,11 +100,12 @@ async fn measure(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         eprintln!("reconnect");
         keep(&mut failed, "reconnect", reconnect::run(options, report).await);
     }
+    blobs::run(options, report, &mut failed).await;
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
 /// One measurement that fails leaves the others standing.
-fn keep(failed: &mut Vec<String>, what: &str, result: anyhow::Result<()>) {
+pub fn keep(failed: &mut Vec<String>, what: &str, result: anyhow::Result<()>) {
     if let Err(e) = result {
         eprintln!("{what}: {e:#}");
         failed.push(format!("{what}: {e:#}"));

@@ -2,7 +2,8 @@
 
 use clap::{Parser, ValueEnum};
 
-/// Measures rhio beside NATS's own leaf-node source: both in one run, in turns, on this machine.
+/// Measures rhio beside what one would use without it: messages beside NATS's own leaf-node source, buckets beside
+/// `rclone copy`. All in one run, in turns, on this machine.
 ///
 /// Numbers are worth something only while nothing else runs here; the report says how much did.
 #[derive(Clone, Debug, Parser)]
@@ -14,7 +15,7 @@ pub struct Options {
     /// Measure only this (may be given several times)
     #[arg(long, value_enum, value_name = "NAME")]
     pub only: Vec<Part>,
-    /// Measure only one of the two
+    /// Measure only rhio, or only what it is compared with
     #[arg(long, value_enum)]
     pub side: Option<Side>,
     /// Messages in each throughput measurement [default: 500000, quick: 50000]
@@ -29,11 +30,21 @@ pub struct Options {
     /// Messages in each latency measurement, at 1,000 a second [default: 10000, quick: 2000]
     #[arg(long)]
     latency_messages: Option<u64>,
+    /// MiB of the large object [default: 1024, quick: 128]
+    #[arg(long, value_name = "MIB")]
+    object: Option<u64>,
+    /// Small objects, of 10 KiB [default: 2000, quick: 200]
+    #[arg(long)]
+    objects: Option<u64>,
 }
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
+    /// Everything about messages
+    Messages,
+    /// Everything about buckets, but the huge object
+    Blobs,
     /// Messages that are there before the link is
     CatchUp,
     /// Messages published while the link runs
@@ -44,12 +55,34 @@ pub enum Part {
     Reconnect,
     /// Memory when nothing happens, and the state of messages that come one by one
     Footprint,
+    /// One large object from bucket to bucket
+    Large,
+    /// Many small objects from bucket to bucket
+    Small,
+    /// A file into a bucket, and hashing
+    Import,
+    /// What is fetched again after a crash in the middle of a large object
+    Resume,
+    /// An object of 5 GiB: only when it is named, for its time and disk space
+    Huge,
+}
+
+impl Part {
+    /// What it is a part of.
+    fn group(self) -> Option<Self> {
+        match self {
+            Self::CatchUp | Self::Live | Self::Latency | Self::Reconnect | Self::Footprint => Some(Self::Messages),
+            Self::Large | Self::Small | Self::Import | Self::Resume => Some(Self::Blobs),
+            Self::Messages | Self::Blobs | Self::Huge => None,
+        }
+    }
 }
 
 /// One of the two that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Side {
-    /// NATS's own leaf-node source
+    /// NATS's own leaf-node source, and rclone
+    #[value(alias = "rclone")]
     Source,
     /// rhio
     Rhio,
@@ -68,7 +101,15 @@ impl Side {
 impl Options {
     /// Whether to measure this.
     pub fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        if self.only.is_empty() {
+            return part != Part::Huge;
+        }
+        self.only.contains(&part) || part.group().is_some_and(|group| self.only.contains(&group))
+    }
+
+    /// Whether to measure rhio, or else what it is compared with.
+    pub fn wants_side(&self, side: Side) -> bool {
+        self.side.is_none_or(|only| only == side)
     }
 
     /// The sides to measure in one turn; every other turn begins with the other one.
@@ -77,7 +118,7 @@ impl Options {
         if turn % 2 == 1 {
             sides.reverse();
         }
-        sides.retain(|side| self.side.is_none_or(|only| only == *side));
+        sides.retain(|side| self.wants_side(*side));
         sides
     }
 
@@ -104,5 +145,31 @@ impl Options {
     /// Messages that are published one by one.
     pub fn single_messages(&self) -> u64 {
         if self.quick { 500 } else { 2_000 }
+    }
+
+    /// Bytes of the large object.
+    pub fn object_size(&self) -> u64 {
+        self.object.unwrap_or(if self.quick { 128 } else { 1024 }).max(16) << 20
+    }
+
+    /// Small objects.
+    pub fn objects(&self) -> u64 {
+        self.objects.unwrap_or(if self.quick { 200 } else { 2_000 }).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_can_be_chosen_one_by_one_or_by_group() {
+        let wanted = |arguments: &[&str], part| {
+            Options::parse_from(std::iter::once("bench").chain(arguments.iter().copied())).wants(part)
+        };
+        assert!(wanted(&[], Part::Live) && wanted(&[], Part::Large) && !wanted(&[], Part::Huge));
+        assert!(wanted(&["--only", "blobs"], Part::Small) && !wanted(&["--only", "blobs"], Part::Live));
+        assert!(wanted(&["--only", "messages"], Part::Live) && !wanted(&["--only", "messages"], Part::Small));
+        assert!(wanted(&["--only", "huge"], Part::Huge) && !wanted(&["--only", "large"], Part::Small));
     }
 }

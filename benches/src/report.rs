@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::blobs::BlobReport;
 use crate::options::{Options, Side};
 use crate::stats::{median, range};
 
@@ -96,6 +97,8 @@ pub struct Report {
     threads: Vec<Value>,
     /// Every datagram of each reconnect.
     datagrams: Vec<Value>,
+    /// What was measured of buckets.
+    pub blobs: BlobReport,
 }
 
 impl Report {
@@ -135,7 +138,7 @@ impl Report {
 
     /// Whether nothing was measured.
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.samples.is_empty() && self.blobs.is_empty()
     }
 
     /// Turn by turn, what rhio made of what NATS did.
@@ -148,7 +151,9 @@ impl Report {
     pub fn table(&self) -> String {
         let mut out = String::new();
         let mut line = |text: String| writeln!(out, "{}", text.trim_end()).expect("writing to a string");
-        line(format!("{:<49}{:<7}{:<30}{:<30}{}", "", "", "NATS source", "rhio", "rhio / NATS source"));
+        if !self.samples.is_empty() {
+            line(format!("{:<49}{:<7}{:<30}{:<30}{}", "", "", "NATS source", "rhio", "rhio / NATS source"));
+        }
         for metric in METRICS {
             let (source, rhio) = (self.samples(metric.key, Side::Source), self.samples(metric.key, Side::Rhio));
             if source.is_empty() && rhio.is_empty() {
@@ -157,6 +162,10 @@ impl Report {
             let ratio = if metric.ratio { spread(&self.ratios(metric.key), 2) } else { String::new() };
             let (source, rhio) = (spread(&source, metric.digits), spread(&rhio, metric.digits));
             line(format!("{:<49}{:<7}{source:<30}{rhio:<30}{ratio}", metric.what, metric.unit));
+        }
+        if !self.blobs.is_empty() {
+            line(String::new());
+            line(self.blobs.table());
         }
         for note in &self.notes {
             line(format!("! {note}"));
@@ -189,8 +198,11 @@ impl Report {
             "messages": options.messages(),
             "repetitions": options.repetitions(),
             "common": options.common(),
+            "object_bytes": options.object_size(),
+            "objects": options.objects(),
             "quick": options.quick,
             "metrics": metrics,
+            "blobs": self.blobs.json(),
             "threads": self.threads,
             "datagrams": self.datagrams,
             "notes": self.notes,
@@ -209,7 +221,8 @@ impl Report {
     }
 }
 
-fn summary(samples: &[f64]) -> Value {
+/// Samples in JSON.
+pub fn summary(samples: &[f64]) -> Value {
     if samples.is_empty() {
         return Value::Null;
     }
@@ -218,7 +231,7 @@ fn summary(samples: &[f64]) -> Value {
 }
 
 /// Median, smallest and largest.
-fn spread(samples: &[f64], digits: usize) -> String {
+pub fn spread(samples: &[f64], digits: usize) -> String {
     match samples {
         [] => "-".into(),
         [one] => number(*one, digits),

@@ -101,7 +101,7 @@ impl Meter {
 }
 
 /// Processor seconds of one process.
-fn seconds(pid: u32) -> f64 {
+pub fn seconds(pid: u32) -> f64 {
     read_stat(&format!("/proc/{pid}/stat")).map_or(0.0, |(_, seconds)| seconds)
 }
 

@@ -1,11 +1,14 @@
 //! Formats that are read without a signature: nothing panics, and what is read writes back to the same bytes.
 
 use bytes::Bytes;
+use rhio_core::catalog::progress::{MAX_RANGES, Progress};
+use rhio_core::catalog::{Catalog, CatalogDescriptor, Entry, MAX_ENTRIES, MAX_OBJECT_SIZE};
 use rhio_core::codec::Reader;
 use rhio_core::commit::{Commit, MAX_OPERATIONS};
 use rhio_core::headers::destination_name;
 use rhio_core::manifest::{MAX_RECORDS, Manifest};
-use rhio_core::operation::{LogDescriptor, MAX_OPERATION_LEN};
+use rhio_core::object::{Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, OWN_PREFIX};
+use rhio_core::operation::{LogDescriptor, MAX_OPERATION_LEN, OperationBody};
 use rhio_core::record::{CanonicalRecord, RecordParts, is_rhio_header};
 use rhio_core::wire::{CloseCode, Frame, FrameHeader, HEADER_LEN, MAX_FLOORS, MAX_LOGS};
 
@@ -107,6 +110,81 @@ pub fn check_manifest(manifest: &Manifest) {
     assert_eq!(manifest.last(), entries[entries.len() - 1].position);
     let (before, after) = (manifest.before(), manifest.after());
     assert!(before.records <= after.records && before.bytes <= after.bytes);
+}
+
+/// The body of a catalog's operation.
+pub fn catalog(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let Ok(catalog) = Catalog::decode(bytes.clone()) else { return };
+    assert_eq!(catalog.encode(), bytes);
+    let entries = catalog.entries();
+    assert!((1..=MAX_ENTRIES).contains(&entries.len()));
+    let (before, after) = (catalog.before(), catalog.after());
+    assert!(before.entries <= after.entries && before.bytes <= after.bytes);
+    for entry in entries {
+        let Entry::Put(put) = entry else { continue };
+        assert!((1..=MAX_KEY_LEN).contains(&put.key.as_str().len()));
+        assert!(put.size <= MAX_OBJECT_SIZE && put.etag.len() <= MAX_ETAG_LEN);
+        check_attributes(&put.attributes);
+    }
+    // An author that publishes the same can write it: in one operation, or in several.
+    let mut waiting = entries.to_vec().into();
+    let mut before = before;
+    while let Some(part) = Catalog::take(before, &mut waiting) {
+        assert!(part.encode().len() <= MAX_OPERATION_LEN);
+        assert_eq!(Catalog::decode(part.encode()).as_ref(), Ok(&part));
+        before = part.after();
+    }
+    assert_eq!(before, after);
+}
+
+/// They become headers of HTTP requests.
+fn check_attributes(attributes: &Attributes) {
+    assert!(attributes.iter().len() <= MAX_ATTRIBUTES);
+    assert!(attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= MAX_ATTRIBUTES_LEN);
+    for (name, value) in attributes.iter() {
+        assert!(!name.starts_with(OWN_PREFIX), "an attribute of rhio's own came from a peer");
+        assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':' && !byte.is_ascii_uppercase()));
+        assert!(!value.chars().any(char::is_control) && value.trim() == value);
+    }
+    let kept = Attributes::keep(attributes.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(&kept, attributes, "what came would not travel on");
+}
+
+/// What a catalog is about.
+pub fn bucket(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let mut reader = Reader::new(bytes.clone());
+    let Ok(descriptor) = CatalogDescriptor::read(&mut reader) else { return };
+    let len = bytes.len() - reader.remaining();
+    assert_eq!(descriptor.encode(), bytes.slice(..len));
+    let again = CatalogDescriptor::read(&mut Reader::new(descriptor.encode())).expect("it was read before");
+    assert_eq!(again.id(), descriptor.id());
+}
+
+/// What of a catalog is settled.
+pub fn progress(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let Ok(mut progress) = Progress::decode(bytes.clone()) else { return };
+    assert_eq!(progress.encode(), bytes);
+    let ranges: Vec<_> = progress.above().collect();
+    assert!(ranges.len() <= MAX_RANGES);
+    assert!(!progress.contains(progress.low()));
+    let mut count = progress.low();
+    for range in &ranges {
+        let (first, last) = (*range.start(), *range.end());
+        assert!(progress.low() < first && first <= last && last < progress.received());
+        assert!(progress.contains(first) && progress.contains(last));
+        assert!(!progress.contains(first - 1) && !progress.contains(last + 1));
+        count += last - first + 1;
+    }
+    assert_eq!(progress.count(), count);
+    // Noted once more in the middle, and taken back again.
+    let low = progress.low();
+    progress.insert(low);
+    assert!(low == u64::MAX || progress.count() == count + 1);
+    progress.truncate(low);
+    assert_eq!((progress.low(), progress.count()), (low, low));
 }
 
 /// What a log is about.

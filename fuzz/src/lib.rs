@@ -13,6 +13,7 @@
 mod applier;
 mod decode;
 mod filter;
+mod landing;
 pub mod mutate;
 mod operation;
 mod seeds;
@@ -31,15 +32,19 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "frame", run: decode::frame, seeds: seeds::frames },
     Target { name: "record", run: decode::record, seeds: seeds::records },
     Target { name: "manifest", run: decode::manifest, seeds: seeds::manifests },
     Target { name: "descriptor", run: decode::descriptor, seeds: seeds::descriptors },
     Target { name: "commit", run: decode::commit, seeds: seeds::commits },
     Target { name: "operation", run: operation::run, seeds: seeds::operations },
+    Target { name: "catalog", run: decode::catalog, seeds: seeds::catalogs },
+    Target { name: "bucket", run: decode::bucket, seeds: seeds::buckets },
+    Target { name: "progress", run: decode::progress, seeds: seeds::progresses },
     Target { name: "filter", run: filter::run, seeds: seeds::filters },
     Target { name: "session", run: session::run, seeds: seeds::scripts },
+    Target { name: "landing", run: landing::run, seeds: seeds::scripts },
     Target { name: "applier", run: applier::run, seeds: seeds::scripts },
 ];
 

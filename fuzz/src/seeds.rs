@@ -3,16 +3,20 @@
 
 use arbitrary::Unstructured;
 use bytes::Bytes;
+use rhio_core::catalog::progress::{MAX_RANGES, Progress};
+use rhio_core::catalog::{Catalog, CatalogDescriptor, Entry, Put, Said};
 use rhio_core::commit::Commit;
-use rhio_core::id::LocalSeq;
+use rhio_core::id::{BlobHash, LocalSeq};
 use rhio_core::manifest::Manifest;
+use rhio_core::object::{Attributes, ObjectKey};
+use rhio_core::operation::OperationBody;
 use rhio_core::record::CanonicalRecord;
 use rhio_core::seal::Sealed;
 use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Pull};
 
 use crate::operation::{LOOSE, RAW, SIGNED};
 use crate::world::World;
-use crate::{applier, mutate};
+use crate::{applier, mutate, world};
 
 const FRAMES: &str = include_str!("../../rhio-core/tests/vectors/frames.txt");
 const OPERATIONS: [&str; 2] = [
@@ -86,6 +90,48 @@ pub fn commits() -> Vec<Vec<u8>> {
     };
     let small = Commit { local: LocalSeq(0), gone: 0, operations: vec![Bytes::from_static(b"x"), Bytes::new()] };
     worlds().map(commit).chain([small.encode().to_vec()]).collect()
+}
+
+const CATALOGS: &str = include_str!("../../rhio-core/tests/vectors/catalog.txt");
+
+fn catalog_vector(name: &str) -> Vec<u8> {
+    let mut lines = CATALOGS.lines().filter_map(|line| line.split_once(' '));
+    unhex(lines.find(|(found, _)| *found == name).expect("a test vector").1)
+}
+
+pub fn catalogs() -> Vec<Vec<u8>> {
+    let put = |name: &str, pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Put {
+            key: ObjectKey::new(name).expect("a key"),
+            hash: BlobHash::from_bytes([5; 32]),
+            size: 1 << 40,
+            modified: 1,
+            etag: "e".to_owned(),
+            attributes: Attributes::keep(pairs),
+        }
+    };
+    let rich = put("a/b c", &[("cache-control", ""), ("expires", "0"), ("x-amz-meta-a", "1"), ("x-amz-meta-b", "2")]);
+    let entries = vec![Entry::Put(rich), Entry::Put(put("ä", &[])), Entry::Delete(put("ä", &[]).key), Entry::Complete];
+    let catalog = |before, entries| Catalog::new(before, entries).expect("a catalog").encode().to_vec();
+    let late = Said { entries: u64::MAX, bytes: 1 << 62 };
+    vec![catalog_vector("body"), catalog(late, entries), catalog(Said::default(), vec![Entry::Complete; 1024])]
+}
+
+pub fn buckets() -> Vec<Vec<u8>> {
+    let descriptor = CatalogDescriptor { author: world::author(), bucket: "b".to_owned(), epoch: u64::MAX };
+    vec![catalog_vector("descriptor"), descriptor.encode().to_vec()]
+}
+
+pub fn progresses() -> Vec<Vec<u8>> {
+    let of = |entries: &mut dyn Iterator<Item = u64>| {
+        let mut progress = Progress::default();
+        entries.for_each(|entry| progress.insert(entry));
+        progress.encode().to_vec()
+    };
+    let vector = unhex(include_str!("../../rhio-core/tests/vectors/progress.hex"));
+    let full = of(&mut (0..MAX_RANGES as u64).map(|n| n * 2 + 1));
+    vec![vector, of(&mut std::iter::empty()), of(&mut [7, u64::MAX - 1].into_iter()), full]
 }
 
 pub fn frames() -> Vec<Vec<u8>> {

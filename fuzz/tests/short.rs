@@ -78,4 +78,4 @@ macro_rules! short {
     };
 }
 
-short! { frame record manifest descriptor commit operation filter session applier }
+short! { frame record manifest descriptor commit operation catalog bucket progress filter session landing applier }

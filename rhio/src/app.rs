@@ -88,7 +88,6 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
             warn!("uploads that were broken off can't be tidied up now, but when rhio starts again: {failure}");
         }
     });
-    app.reconcile().await;
     info!("rhio is running");
 
     let mut file = crate::config_file::Watched::new(file, WATCH_FILE);
@@ -154,13 +153,16 @@ async fn start(
         quiet: Arc::default(),
     };
     tasks.spawn(async move { links.run(connections).await });
-    tasks.spawn(serve_streams(node.clone(), incoming, stop.clone(), tasks.clone()));
     let buckets = watch::Sender::default();
     tasks.spawn(service::run(node.clone(), config.import.clone(), buckets.subscribe(), stop.clone()));
     if let Some(subject) = config.s3.as_ref().and_then(|s3| s3.events.clone()) {
         tasks.spawn(notifications::run(node.clone(), subject, stop.clone()));
     }
-    Ok(App { node, config: config.clone(), stop, tasks, subscriptions: Vec::new(), buckets })
+    let mut app = App { node, config: config.clone(), stop, tasks, subscriptions: Vec::new(), buckets };
+    app.reconcile().await;
+    // Only now it is known what there is for whom.
+    app.tasks.spawn(serve_streams(app.node.clone(), incoming, app.stop.clone(), app.tasks.clone()));
+    Ok(app)
 }
 
 /// Tries until NATS takes us. A wrong password is said, and tried again: it may be put right on the other side.

@@ -96,8 +96,12 @@ impl Entry {
     /// It works.
     pub fn active(&self) {
         let before = self.with(|inner| {
-            inner.logged = None;
-            std::mem::replace(&mut inner.report.state, State::Active)
+            let before = std::mem::replace(&mut inner.report.state, State::Active);
+            // Trouble with a part of it may last all the while.
+            if before != State::Active {
+                inner.logged = None;
+            }
+            before
         });
         if before != State::Active {
             info!("{}: active", self.name);

@@ -88,8 +88,11 @@ pub fn content(bytes: impl Into<Bytes>) -> Content {
     Content::from_bytes(bytes.into())
 }
 
+/// What comes of content.
+pub type Chunks<'a> = Vec<Result<&'a [u8], &'a str>>;
+
 /// Content that says it has `len` bytes, and what really comes.
-pub fn odd_content(len: u64, chunks: Vec<Result<&[u8], &str>>) -> Content {
+pub fn odd_content(len: u64, chunks: Chunks<'_>) -> Content {
     let chunks: Vec<_> = chunks
         .into_iter()
         .map(|chunk| chunk.map(Bytes::copy_from_slice).map_err(|e| BodyError(e.to_owned())))

@@ -40,7 +40,8 @@ async fn every_part_of_every_size_arrives() {
     for size in sizes {
         let blob = Blob::new(content(size));
         let size = blob.size();
-        let mut ranges = vec![0..size];
+        let mut ranges = Vec::new();
+        ranges.push(0..size);
         for start in (0..size).step_by(GROUP) {
             ranges.push(start..size);
             ranges.push(start..size.min(start + 64 * 1024));

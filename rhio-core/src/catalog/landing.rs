@@ -13,10 +13,10 @@
 
 use std::collections::BTreeSet;
 
+use super::Put;
 use super::keyed::Keyed;
 use super::known::Pool;
 use super::progress::Progress;
-use super::{Entry, Put};
 use crate::id::BlobHash;
 use crate::object::ObjectKey;
 use queue::Queue;
@@ -204,8 +204,10 @@ impl Landing {
         self.replaying = false;
         // The copy has lost its end, and with it what may have been the reason why something counted as settled.
         if self.progress.truncate(self.next) {
-            let objects = self.objects.iter_mut().map(|(_, object)| object);
-            objects.filter(|object| object.is_presumed()).for_each(|object| object.trust = Trust::Belief);
+            let presumed = self.objects.iter_from(0).filter(|(_, _, object)| object.is_presumed());
+            for slot in presumed.map(|(slot, _, _)| slot).collect::<Vec<_>>() {
+                self.presume_nothing(slot);
+            }
         }
         for slot in std::mem::take(&mut self.presumed_gone) {
             if self.objects.get(slot).is_some_and(|(_, object)| object.trust == Trust::PresumedGone) {

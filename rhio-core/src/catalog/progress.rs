@@ -7,10 +7,14 @@
 //! | --- | --- |
 //! | format version | u8, [`VERSION`] |
 //! | low: every entry below it is settled, it is not | varint |
+//! | entries received, less low | varint |
 //! | range count, 0..=[`MAX_RANGES`] | varint |
 //! | per range of settled entries above low, in order: | |
 //! | entries between the end before it (or low) and its first, less one | varint |
 //! | its entries, less one | varint |
+//!
+//! An entry may be settled because a later one superseded it. So what a progress says holds only together with a log that
+//! has all the entries that were received by then, settled or not.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -32,6 +36,8 @@ pub struct Progress {
     above: BTreeMap<u64, u64>,
     /// Entries in `above`.
     count: u64,
+    /// More than the last that is settled.
+    received: u64,
 }
 
 impl Progress {
@@ -50,6 +56,16 @@ impl Progress {
         self.low.saturating_add(self.count)
     }
 
+    /// How many entries of the log were received.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Notes that so many entries of the log were received.
+    pub fn receive(&mut self, entries: u64) {
+        self.received = self.received.max(entries);
+    }
+
     /// Whether an entry is settled.
     pub fn contains(&self, entry: u64) -> bool {
         entry < self.low || self.above.range(..=entry).next_back().is_some_and(|(_, last)| entry <= *last)
@@ -60,6 +76,7 @@ impl Progress {
         if entry == u64::MAX || self.contains(entry) {
             return;
         }
+        self.receive(entry + 1);
         let (mut first, mut last) = (entry, entry);
         if let Some(before) = entry.checked_sub(1)
             && let Some((&start, &end)) = self.above.range(..=before).next_back()
@@ -81,10 +98,13 @@ impl Progress {
         }
     }
 
-    /// Forgets what is said of this entry and later ones. Returns whether anything was.
+    /// The log has only so many entries: what it does not have is not settled. Returns whether that is fewer than were
+    /// received, which stays noted until they have been received again.
     pub fn truncate(&mut self, end: u64) -> bool {
-        let (low, count) = (self.low, self.count);
-        self.low = low.min(end);
+        if self.received <= end {
+            return false;
+        }
+        self.low = self.low.min(end);
         for (first, last) in self.above.split_off(&end) {
             self.count -= last - first + 1;
         }
@@ -93,7 +113,7 @@ impl Progress {
             self.count -= *range.get() - (end - 1);
             range.insert(end - 1);
         }
-        (self.low, self.count) != (low, count)
+        true
     }
 
     /// The bytes to store: at most [`MAX_RANGES`] ranges, the lowest.
@@ -101,6 +121,7 @@ impl Progress {
         let mut out = BytesMut::with_capacity(16 + self.above.len().min(MAX_RANGES) * 4);
         out.put_u8(VERSION);
         put_varint(&mut out, self.low);
+        put_varint(&mut out, self.received - self.low);
         put_varint(&mut out, self.above.len().min(MAX_RANGES) as u64);
         let mut end = self.low;
         for (first, last) in self.above.iter().take(MAX_RANGES) {
@@ -122,6 +143,8 @@ impl Progress {
             return Err(DecodeError::Version { what: "progress", got: version, known: VERSION });
         }
         let mut progress = Self { low: reader.varint("low")?, ..Self::default() };
+        let behind = progress.low.checked_add(reader.varint("entries received")?);
+        progress.received = behind.ok_or(DecodeError::Invalid("entries received"))?;
         let count = reader.varint("range count")?;
         if count > MAX_RANGES as u64 {
             return Err(DecodeError::TooLarge { what: "range count", got: count, max: MAX_RANGES as u64 });
@@ -129,11 +152,10 @@ impl Progress {
         let mut end = progress.low;
         for _ in 0..count {
             let (gap, more) = (reader.varint("gap")?, reader.varint("range")?);
-            // No range has the last number there is, so the end of each is a number, too.
             let range = || {
                 let first = end.checked_add(gap)?.checked_add(1)?;
                 let last = first.checked_add(more)?;
-                Some((first, last, last.checked_add(1)?))
+                Some((first, last, last.checked_add(1).filter(|next| *next <= progress.received)?))
             };
             let (first, last, next) = range().ok_or(DecodeError::Invalid("range"))?;
             progress.above.insert(first, last);
@@ -161,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_format_is_the_one_that_was_agreed() {
-        let progress = of(&[0, 1, 2, 4, 300, 301, 302]);
+        let mut progress = of(&[0, 1, 2, 4, 300, 301, 302]);
+        progress.receive(310);
         assert_eq!(hex::encode(progress.encode()), include_str!("../../tests/vectors/progress.hex").trim());
         assert_eq!(Progress::decode(progress.encode()), Ok(progress));
     }
@@ -184,24 +207,29 @@ mod tests {
     fn of_too_many_ranges_the_lowest_are_written() {
         let many: Vec<_> = (0..=MAX_RANGES as u64).map(|n| n * 2 + 1).collect();
         let read = Progress::decode(of(&many).encode()).unwrap();
-        assert_eq!(read, of(&many[..MAX_RANGES]));
+        let mut expected = of(&many[..MAX_RANGES]);
+        expected.receive(MAX_RANGES as u64 * 2 + 2);
+        assert_eq!(read, expected);
     }
 
     #[test]
     fn broken_bytes_are_refused_with_the_reason() {
         let decode = |text: &str| Progress::decode(hex::decode(text).unwrap().into()).unwrap_err();
-        assert_eq!(decode("020000"), DecodeError::Version { what: "progress", got: 2, known: 1 });
-        assert_eq!(decode("01"), DecodeError::Truncated("low"));
-        assert_eq!(decode("01000100"), DecodeError::Truncated("range"));
-        assert_eq!(decode("010000ff"), DecodeError::Trailing(1));
-        // A claim of more ranges than any program writes; and of many, with nothing behind it.
         let max = MAX_RANGES as u64;
-        assert_eq!(decode("0100818001"), DecodeError::TooLarge { what: "range count", got: max + 1, max });
-        assert_eq!(decode("0100808001"), DecodeError::Truncated("gap"));
-        // Beyond the numbers: the gap, the range, and its end.
-        assert_eq!(decode("0101 01ffffffffffffffffff01 00".replace(' ', "").as_str()), DecodeError::Invalid("range"));
-        assert_eq!(decode("010001 00 ffffffffffffffffff01".replace(' ', "").as_str()), DecodeError::Invalid("range"));
-        assert_eq!(decode("010001 00 feffffffffffffffff01".replace(' ', "").as_str()), DecodeError::Invalid("range"));
+        assert_eq!(decode("02"), DecodeError::Version { what: "progress", got: 2, known: 1 });
+        assert_eq!(decode("01"), DecodeError::Truncated("low"));
+        assert_eq!(decode("01000401"), DecodeError::Truncated("gap"));
+        assert_eq!(decode("0100040100"), DecodeError::Truncated("range"));
+        assert_eq!(decode("01000000ff"), DecodeError::Trailing(1));
+        assert_eq!(decode("0101ffffffffffffffffff0100"), DecodeError::Invalid("entries received"));
+        // A claim of more ranges than any program writes; and of many, with nothing behind it.
+        assert_eq!(decode("010000818001"), DecodeError::TooLarge { what: "range count", got: max + 1, max });
+        assert_eq!(decode("010000808001"), DecodeError::Truncated("gap"));
+        // Ranges beyond what was received, and beyond the numbers.
+        assert!(Progress::decode(Bytes::from_static(&[1, 0, 4, 1, 0, 2])).is_ok());
+        assert_eq!(decode("010004010003"), DecodeError::Invalid("range"));
+        assert_eq!(decode("0100040101feffffffffffffffff01"), DecodeError::Invalid("range"));
+        assert_eq!(decode("01000401ffffffffffffffffff0100"), DecodeError::Invalid("range"));
     }
 
     proptest! {
@@ -210,7 +238,9 @@ mod tests {
             let mut progress = of(&entries);
             let mut set: BTreeSet<_> = entries.into_iter().collect();
             if let Some(end) = end {
-                prop_assert_eq!(progress.truncate(end), !set.split_off(&end).is_empty());
+                let received = set.last().map_or(0, |last| last + 1);
+                prop_assert_eq!((progress.received(), progress.truncate(end)), (received, received > end));
+                set.split_off(&end);
             }
             for entry in 0..42 {
                 prop_assert_eq!(progress.contains(entry), set.contains(&entry));

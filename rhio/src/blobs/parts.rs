@@ -150,6 +150,9 @@ pub(super) async fn land(
         Err(error) => return Err(error.into()),
     };
     failpoint::hit("upload-completed");
+    let (fetched, rate) = (put.size - before, progress.report().rate as u64);
+    let (name, key) = (bucket.name(), &put.key);
+    info!(bucket = name, %key, size = put.size, fetched, bytes_per_second = rate, "a large object has landed");
     forget(&landing.node, &mut note).await?;
     Ok(etag)
 }

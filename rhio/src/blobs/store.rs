@@ -12,7 +12,7 @@ use rhio_blobs::outboard::OutboardStore;
 use rhio_core::id::BlobHash;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{debug, error};
 
 use crate::config;
 
@@ -113,10 +113,14 @@ impl Blobs {
     pub fn sweep_outboards(&self) {
         let published = self.published.list();
         if published.iter().all(|publication| publication.is_complete()) {
-            let wanted = |hash: BlobHash| published.iter().any(|publication| publication.locate(&hash).is_some());
-            if let Err(error) = self.outboards.retain(wanted) {
-                tracing::debug!(%error, "outboards can't be swept");
-            }
+            let wanted = move |hash: BlobHash| published.iter().any(|publication| publication.locate(&hash).is_some());
+            let outboards = self.outboards.clone();
+            // It looks at every file.
+            self.tasks.spawn_blocking(move || {
+                if let Err(error) = outboards.retain(wanted) {
+                    debug!(%error, "outboards can't be swept");
+                }
+            });
         }
     }
 

@@ -87,6 +87,8 @@ pub struct S3Section {
     pub credentials: Option<(String, String)>,
     /// How often buckets are listed, as a duration that rhio reads.
     pub poll_interval: String,
+    /// Subject under which the server tells of changes; `None` leaves it out.
+    pub events: Option<String>,
 }
 
 /// An entry of `publish.s3_buckets`.
@@ -115,12 +117,13 @@ impl S3Section {
     /// Buckets of this server, looked at five times a second.
     pub fn server(server: &WeedServer) -> Self {
         let credentials = Some((server.access_key().into(), server.secret_key().into()));
-        Self { endpoint: server.endpoint(), credentials, poll_interval: "200ms".into() }
+        Self { endpoint: server.endpoint(), credentials, poll_interval: "200ms".into(), events: None }
     }
 
     /// Folders below this one, looked at five times a second.
     pub fn folder(root: &Path) -> Self {
-        Self { endpoint: format!("file://{}", root.display()), credentials: None, poll_interval: "200ms".into() }
+        let endpoint = format!("file://{}", root.display());
+        Self { endpoint, credentials: None, poll_interval: "200ms".into(), events: None }
     }
 }
 
@@ -167,6 +170,9 @@ impl RhioConfig {
                 line(format!("  credentials: {{ access_key: {}, secret_key: {} }}", quoted(access), quoted(secret)));
             }
             line(format!("  poll_interval: {}", quoted(&s3.poll_interval)));
+            if let Some(events) = &s3.events {
+                line(format!("  events: {}", quoted(events)));
+            }
         }
         if !self.import_dirs.is_empty() || self.import_bucket.is_some() {
             line(format!("\nimport:\n  dirs: {}", list(&self.import_dirs)));

@@ -129,6 +129,19 @@ impl Bucket {
         }
     }
 
+    /// How many parts of an object are stored that are not made into an object yet, up to 1000 of each upload.
+    pub async fn parts(&self, key: &str) -> usize {
+        let mut count = 0;
+        for (_, id) in self.uploads().await.into_iter().filter(|(of, _)| of == key) {
+            let request = self.request(Method::GET, Some(key), &[("uploadId", &id)], &[]);
+            // An upload that was completed meanwhile has none.
+            if let Ok(response) = request.send().await {
+                count += response.text().await.unwrap_or_default().matches("<PartNumber>").count();
+            }
+        }
+        count
+    }
+
     /// Writes a file of any size, in parts and without holding it in memory.
     pub async fn put_file(&self, key: &str, path: &Path) {
         let mut file =

@@ -93,7 +93,7 @@ mod tests {
 
     fn key_of(path: &std::path::Path) -> Option<String> {
         let mut prefix = Prefix::default();
-        let mut key = None;
+        let mut key: Option<String> = None;
         for name in path {
             if let Some(key) = key.take() {
                 prefix = Prefix::below(&key);

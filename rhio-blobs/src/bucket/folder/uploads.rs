@@ -90,7 +90,8 @@ impl Place {
         let mut hasher = blake3::Hasher::new();
         write_content(self, &mut file, content, |chunk| {
             hasher.update(chunk);
-        }).await?;
+        })
+        .await?;
         let etag = Etag(hasher.finalize().to_hex()[..32].to_owned());
         let marker = Marker { offset, size, etag: etag.0.clone() };
         let written = tokio::task::spawn_blocking(move || write_json(&folder, &number.to_string(), &marker)).await;

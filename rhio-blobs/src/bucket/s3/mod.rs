@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use reqwest::header::{IF_MATCH, RANGE};
+use reqwest::header::{IF_MATCH, RANGE, SERVER};
 use reqwest::{Method, StatusCode, Url};
 use rhio_core::object::ObjectKey;
 
@@ -128,6 +128,7 @@ impl Bucket for S3Bucket {
         if content.len > MAX_PUT {
             return Err(BucketError::Unsuitable(format!("{} bytes are too many for one request", content.len)));
         }
+        self.check_name(key, content.len).await?;
         let request = Request::new(Method::PUT).key(key).headers(headers::labels(labels)).condition(condition);
         let answer = self.send_content(request, content).await?;
         if !answer.status().is_success() {
@@ -144,14 +145,11 @@ impl Bucket for S3Bucket {
         condition: &Condition,
     ) -> Result<Etag, BucketError> {
         // Not every server knows the condition on the source.
-        match self.head(source.0).await? {
-            Some(object) if object.etag != *source.1 => return Err(BucketError::Changed),
-            Some(object) if object.size > MAX_PUT => {
-                return Err(BucketError::Unsuitable(format!("{} bytes are too many for one copy", object.size)));
-            }
-            Some(_) => {}
-            None => return Err(BucketError::Changed),
+        let from = self.head(source.0).await?.filter(|object| object.etag == *source.1).ok_or(BucketError::Changed)?;
+        if from.size > MAX_PUT {
+            return Err(BucketError::Unsuitable(format!("{} bytes are too many for one copy", from.size)));
         }
+        self.check_name(key, from.size).await?;
         let request = Request::new(Method::PUT)
             .key(key)
             .headers(headers::labels(labels))
@@ -188,6 +186,7 @@ impl Bucket for S3Bucket {
     }
 
     async fn begin(&self, key: &ObjectKey, labels: &Labels) -> Result<Upload, BucketError> {
+        self.check_name(key, 1).await?;
         let request = Request::new(Method::POST).key(key).query("uploads", "").headers(headers::labels(labels));
         let text = self.text(request).await?;
         let id = xml::upload_id(&text).map_err(|reason| self.unavailable(reason))?;
@@ -211,7 +210,7 @@ impl Bucket for S3Bucket {
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, BucketError> {
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts = Vec::new();
         let mut marker = 0;
         loop {
             let mut request = Request::of_upload(Method::GET, upload).query("max-parts", "1000");
@@ -221,19 +220,16 @@ impl Bucket for S3Bucket {
             let text = self.text(request).await?;
             let (page, next) = xml::parts(&text).map_err(|reason| self.unavailable(reason))?;
             // Anything else would never end.
-            let sound = |part: &Part| (1..=MAX_PARTS).contains(&part.number);
+            let sound = |(part, _): &(Part, u64)| (1..=MAX_PARTS).contains(&part.number);
             if !page.iter().all(sound) || next.is_some_and(|next| next <= marker || next > MAX_PARTS) {
                 return Err(self.unavailable("the server lists parts that can't be"));
             }
             parts.extend(page);
             match next {
                 Some(next) => marker = next,
-                None => break,
+                None => return Ok(xml::one_of_each(parts)),
             }
         }
-        parts.sort_by_key(|part| part.number);
-        parts.dedup_by_key(|part| part.number);
-        Ok(parts)
     }
 
     async fn complete(&self, upload: &Upload, parts: &[Part], condition: &Condition) -> Result<Etag, BucketError> {
@@ -268,26 +264,23 @@ impl Bucket for S3Bucket {
 
     async fn uploads(&self, key: &ObjectKey) -> Result<Vec<ListedUpload>, BucketError> {
         let mut uploads = Vec::new();
-        let mut from: Option<(String, String)> = None;
+        let mut from = None;
         for _ in 0..MAX_UPLOAD_PAGES {
-            let mut request = Request::new(Method::GET)
-                .query("uploads", "")
-                .query("encoding-type", "url")
-                .query("prefix", key.as_str());
+            // Without encoding-type: SeaweedFS says then that keys are encoded, and they are not.
+            let mut request = Request::new(Method::GET).query("uploads", "").query("prefix", key.as_str());
             if let Some((key, id)) = &from {
-                request = request.query("key-marker", key).query("upload-id-marker", id);
+                request = request.maybe_query("key-marker", key).maybe_query("upload-id-marker", id);
             }
             let text = self.text(request).await?;
             let page = xml::uploads(&text).map_err(|reason| self.unavailable(reason))?;
-            // Sorted by key, so a key comes before all that begin with it.
-            let over = page.uploads.last().is_some_and(|(last, ..)| last != key.as_str());
+            // Not every server sorts them, so all pages are read.
             for (name, id, begun) in page.uploads {
                 if name == key.as_str() && id.len() <= MAX_UPLOAD_ID {
                     uploads.push(ListedUpload { upload: Upload { key: key.clone(), id }, begun });
                 }
             }
             match page.next {
-                Some(next) if !over && from.as_ref() != Some(&next) => from = Some(next),
+                Some(next) if from.as_ref() != Some(&next) => from = Some(next),
                 _ => break,
             }
         }
@@ -296,6 +289,25 @@ impl Bucket for S3Bucket {
 }
 
 impl S3Bucket {
+    /// Fails for a key under which this server would store something else. SeaweedFS keeps objects in folders, so
+    /// `/a//b` and `a\\b` would silently replace `a/b`, and what ends with a slash has no content.
+    async fn check_name(&self, key: &ObjectKey, len: u64) -> Result<(), BucketError> {
+        let name = key.as_str();
+        let moved = name.starts_with('/') || name.contains("//") || name.contains('\\');
+        let emptied = name.ends_with('/') && len > 0;
+        if !moved && !emptied {
+            return Ok(());
+        }
+        let answer = self.send(Request::new(Method::HEAD).key(key)).await?;
+        let server = answer.headers().get(SERVER).and_then(|server| server.to_str().ok()).unwrap_or_default();
+        if server.starts_with("SeaweedFS") {
+            return Err(BucketError::Unsuitable(
+                "SeaweedFS would store it under another name, or without content".into(),
+            ));
+        }
+        Ok(())
+    }
+
     /// The object, or of this version a range. [`BucketError::Changed`] when it is not there.
     async fn get(
         &self,

@@ -48,6 +48,13 @@ impl Request {
         self
     }
 
+    pub(super) fn maybe_query(self, name: &'static str, value: &Option<String>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
     pub(super) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.insert(name.to_owned(), value.into());
         self

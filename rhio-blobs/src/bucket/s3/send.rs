@@ -90,9 +90,13 @@ impl Failure {
         match code.as_str() {
             "NoSuchBucket" | "InvalidBucketName" => BucketError::Missing(bucket),
             "NoSuchUpload" => BucketError::NoUpload,
-            "KeyTooLongError" | "EntityTooLarge" | "EntityTooSmall" | "MetadataTooLarge" | "InvalidURI" => {
-                BucketError::Unsuitable(reason)
-            }
+            "KeyTooLongError"
+            | "InvalidObjectName"
+            | "XMinioInvalidObjectName"
+            | "EntityTooLarge"
+            | "EntityTooSmall"
+            | "MetadataTooLarge"
+            | "InvalidURI" => BucketError::Unsuitable(reason),
             "AccessDenied"
             | "AccountProblem"
             | "AuthorizationHeaderMalformed"
@@ -122,7 +126,7 @@ impl S3Bucket {
                 // The server may have closed the connection just when it was used again.
                 Err(error) if again && !error.is_connect() && !error.is_timeout() => again = false,
                 Err(error) => return Err(self.unavailable(error.words())),
-                Ok(answer) => return Ok(answer?),
+                Ok(answer) => return answer,
             }
         }
     }

@@ -91,15 +91,21 @@ struct ListedPart {
     size: u64,
     #[serde(rename = "ETag")]
     etag: String,
+    #[serde(rename = "LastModified")]
+    modified: Option<String>,
 }
 
+/// A part, and when it was written.
+type Written = (Part, u64);
+
 /// Parts, and where the next page begins.
-pub(super) fn parts(text: &str) -> Result<(Vec<Part>, Option<u32>), String> {
+pub(super) fn parts(text: &str) -> Result<(Vec<Written>, Option<u32>), String> {
     let result: ListPartsResult = parse(text, "ListPartsResult")?;
     let mut parts = Vec::with_capacity(result.parts.len());
     for part in result.parts {
         let etag = unquoted(&part.etag).ok_or("the server lists a part without version")?;
-        parts.push(Part { number: part.number, size: part.size, etag });
+        let modified = part.modified.as_deref().and_then(|text| time_of(text).ok()).unwrap_or(0);
+        parts.push((Part { number: part.number, size: part.size, etag }, modified));
     }
     let next = result.next.filter(|next| *next > 0);
     match result.truncated {
@@ -116,8 +122,6 @@ struct ListMultipartUploadsResult {
     next_key: Option<String>,
     #[serde(rename = "NextUploadIdMarker")]
     next_id: Option<String>,
-    #[serde(rename = "EncodingType")]
-    encoding: Option<String>,
     #[serde(rename = "Upload", default)]
     uploads: Vec<UploadOf>,
 }
@@ -137,24 +141,20 @@ struct UploadOf {
 pub(super) struct Uploads {
     /// Key, id, and when it was begun: 0 where the server does not tell.
     pub(super) uploads: Vec<(String, String, u64)>,
-    /// Key and id after which the next page begins.
-    pub(super) next: Option<(String, String)>,
+    /// Key and id after which the next page begins. Some servers name only one of them.
+    pub(super) next: Option<(Option<String>, Option<String>)>,
 }
 
 /// One page of uploads.
 pub(super) fn uploads(text: &str) -> Result<Uploads, String> {
     let result: ListMultipartUploadsResult = parse(text, "ListMultipartUploadsResult")?;
-    let key = |text: &str| decoded(text, result.encoding.as_deref()).map(Cow::into_owned);
-    let uploads = result.uploads.iter().filter_map(|upload| {
-        let begun = upload.begun.as_deref().and_then(|text| time_of(text).ok()).unwrap_or(0);
-        Some((key(&upload.key)?, upload.id.clone(), begun))
+    let begun = |upload: &UploadOf| upload.begun.as_deref().and_then(|text| time_of(text).ok()).unwrap_or(0);
+    let uploads = result.uploads.into_iter().map(|upload| {
+        let begun = begun(&upload);
+        (upload.key, upload.id, begun)
     });
-    let uploads = uploads.collect();
-    let next = match (result.truncated, result.next_key.as_deref().and_then(key), result.next_id) {
-        (true, Some(key), id) => Some((key, id.unwrap_or_default())),
-        _ => None,
-    };
-    Ok(Uploads { uploads, next })
+    let next = result.truncated.then_some((result.next_key, result.next_id));
+    Ok(Uploads { uploads: uploads.collect(), next })
 }
 
 #[derive(Deserialize)]
@@ -184,6 +184,19 @@ pub(super) fn failure(text: &str) -> Option<(String, String)> {
     }
     let error: ErrorOf = from_str(text).unwrap_or(ErrorOf { code: "unreadable".into(), message: String::new() });
     Some((error.code, error.message))
+}
+
+/// One of each part: SeaweedFS (4.48) lists what was written twice both times. It is the later one, and none where times
+/// do not tell which that is.
+pub(super) fn one_of_each(mut parts: Vec<Written>) -> Vec<Part> {
+    parts.sort_by_key(|(part, modified)| (part.number, *modified));
+    let same_number = |a: &Written, b: &Written| a.0.number == b.0.number;
+    let of_each = parts.chunk_by(same_number).filter_map(|written| {
+        let (last, modified) = written.last()?;
+        let clear = written.iter().all(|(part, time)| time < modified || part == last);
+        clear.then(|| last.clone())
+    });
+    of_each.collect()
 }
 
 /// What asks to make an object of parts.
@@ -285,6 +298,21 @@ mod tests {
         }
         let more = listing("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>");
         assert_eq!(page(&more).unwrap().next.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn of_a_part_that_is_listed_twice_the_later_one_counts() {
+        let part = |number, etag: &str| Part { number, size: 1, etag: Etag(etag.into()) };
+        let listed = vec![
+            (part(2, "only"), 0),
+            (part(1, "later"), 2),
+            (part(1, "early"), 1),
+            (part(3, "one"), 5),
+            (part(3, "other"), 5),
+            (part(4, "same"), 5),
+            (part(4, "same"), 5),
+        ];
+        assert_eq!(one_of_each(listed), [part(1, "later"), part(2, "only"), part(4, "same")]);
     }
 
     #[test]

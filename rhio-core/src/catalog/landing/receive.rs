@@ -14,6 +14,7 @@ impl Landing {
                 continue;
             }
             self.next = index.saturating_add(1);
+            self.progress.receive(self.next);
             match entry {
                 Entry::Put(put) => self.receive_put(index, put),
                 Entry::Delete(key) => self.receive_delete(index, key, now_ms),

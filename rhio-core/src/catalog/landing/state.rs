@@ -31,7 +31,7 @@ pub enum Trust {
     PresumedGone,
     /// This was here. By now it may be another version of the author's, or nothing.
     Belief,
-    /// Nothing was here. By now it may be this.
+    /// Nothing was here, as far as is known. By now it may be this.
     Maybe,
 }
 
@@ -162,6 +162,15 @@ impl Landing {
         match self.objects.get(slot).map(|(_, object)| (object.here.is_some(), object.trust)) {
             Some((true, trust)) if trust != Trust::Maybe => self.set_trust(slot, Trust::Belief),
             Some((false, _)) if wanted.is_some() => self.set_here(slot, wanted, Trust::Maybe),
+            _ => {}
+        }
+    }
+
+    /// What was presumed of a key has no ground any more.
+    pub(super) fn presume_nothing(&mut self, slot: usize) {
+        match self.objects.get(slot).map(|(_, object)| object.trust) {
+            Some(Trust::Presumed) => self.set_trust(slot, Trust::Belief),
+            Some(Trust::PresumedGone) => self.set_trust(slot, Trust::Maybe),
             _ => {}
         }
     }

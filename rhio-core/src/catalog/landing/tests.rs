@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::Entry;
 use crate::object::Attributes;
 
 mod epochs;
