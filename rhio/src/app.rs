@@ -285,8 +285,7 @@ impl App {
             }
             let Some(bucket) = blobs.bucket(&entry.local_bucket) else { continue };
             let (remote, stop) = (entry.remote_bucket.clone(), self.stop.child_token());
-            let subscription =
-                Arc::new(BucketSubscription::new(remote, bucket, entry.public_key, entry.deletes, stop));
+            let subscription = Arc::new(BucketSubscription::new(remote, bucket, entry.public_key, entry.deletes, stop));
             self.tasks.spawn(subscribing::run(self.node.clone(), Arc::clone(&subscription)));
             after.push(subscription);
         }

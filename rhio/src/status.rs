@@ -4,10 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A trouble that lasts is logged again this often.
 const REPEAT: Duration = Duration::from_secs(60);
+
+/// So many troubles with parts of an entry are logged in that time.
+const MAX_TROUBLES: u32 = 10;
 
 /// The state of a publication or subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct Entry {
 struct Inner {
     report: Report,
     logged: Option<Instant>,
+    /// Since when troubles are counted, and how many there were.
+    troubles: Option<(Instant, u32)>,
 }
 
 impl Entry {
@@ -76,7 +81,7 @@ impl Entry {
             refused: 0,
             restarts: 0,
         };
-        Self { name: name.into(), inner: Arc::new(Mutex::new(Inner { report, logged: None })) }
+        Self { name: name.into(), inner: Arc::new(Mutex::new(Inner { report, logged: None, troubles: None })) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -126,19 +131,24 @@ impl Entry {
         }
     }
 
-    /// Something is wrong with a part of it; the rest goes on. Logged at once when it is new, and again while it lasts.
+    /// Something is wrong with a part of it, such as one object; the rest goes on. Logged at once when it is new, and
+    /// again while it lasts; when there are many, only some are.
     pub fn trouble(&self, reason: &str) {
         let log = self.with(|inner| {
             let new = inner.report.last_error.as_deref() != Some(reason);
             inner.report.last_error = Some(reason.to_owned());
-            let due = new || inner.logged.is_none_or(|at| at.elapsed() > REPEAT);
-            if due {
-                inner.logged = Some(Instant::now());
+            if inner.troubles.is_none_or(|(since, _)| since.elapsed() > REPEAT) {
+                inner.troubles = Some((Instant::now(), 0));
+                return true;
             }
-            due
+            let Some((_, count)) = &mut inner.troubles else { return true };
+            *count += u32::from(new);
+            new && *count < MAX_TROUBLES
         });
         if log {
             warn!("{}: {reason}", self.name);
+        } else {
+            debug!("{}: {reason}", self.name);
         }
     }
 

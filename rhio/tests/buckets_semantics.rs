@@ -5,8 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::buckets::{
-    Kind, bucket_pair, content, delete, get, keys, pair_of, put, sync, wait_for_keys, wait_for_object,
-    wait_until_gone,
+    Kind, bucket_pair, content, delete, get, keys, pair_of, put, sync, wait_for_keys, wait_for_object, wait_until_gone,
 };
 use common::{SOON, finish, start};
 use testkit::{Cluster, Headers, LossyLink, eventually};
@@ -271,10 +270,38 @@ async fn content_type_and_metadata_arrive_and_so_does_their_change_alone() {
 /// Keys that every kind of bucket takes.
 fn odd_keys() -> Vec<String> {
     let mut keys: Vec<String> = [
-        "plain", "with space", "a b/c d", " leading and trailing ", "percent%20", "%", "%2F", "plus+plus", "what?",
-        "hash#tag", "a&b=c", "ünïcödé/日本語/🦀", "e\u{301}", "quote\"'`", "<xml>&amp;", "semi;colon:comma,", "[x]{y}|^",
-        "star*", "tilde~", ".hidden", "...", "a.", "@!$()", "UPPER", "upper", "line\nfeed", "tab\t", "-", "*", ">",
-        "s.>", "$JS.API",
+        "plain",
+        "with space",
+        "a b/c d",
+        " leading and trailing ",
+        "percent%20",
+        "%",
+        "%2F",
+        "plus+plus",
+        "what?",
+        "hash#tag",
+        "a&b=c",
+        "ünïcödé/日本語/🦀",
+        "e\u{301}",
+        "quote\"'`",
+        "<xml>&amp;",
+        "semi;colon:comma,",
+        "[x]{y}|^",
+        "star*",
+        "tilde~",
+        ".hidden",
+        "...",
+        "a.",
+        "@!$()",
+        "UPPER",
+        "upper",
+        "line\nfeed",
+        "tab\t",
+        "-",
+        "*",
+        ">",
+        "s.>",
+        "$JS.API",
     ]
     .map(str::to_owned)
     .into();

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::buckets::{Kind, bucket_pair, content, get, keep_arrivals, arrivals, keys, put, wait_for_object};
+use common::buckets::{Kind, arrivals, bucket_pair, content, get, keep_arrivals, keys, put, wait_for_object};
 use common::{SOON, finish, start};
 use futures_util::StreamExt;
 use testkit::{Cluster, eventually};
@@ -12,8 +12,24 @@ use testkit::{Cluster, eventually};
 /// Bytes of a part of an upload.
 const PART: usize = 8 << 20;
 const SIZES: [usize; 18] = [
-    0, 1, 1023, 1024, 1025, 16_383, 16_384, 16_385, 32_767, 32_768, 32_769, 65_536, (1 << 20) + 1,
-    PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 12_345,
+    0,
+    1,
+    1023,
+    1024,
+    1025,
+    16_383,
+    16_384,
+    16_385,
+    32_767,
+    32_768,
+    32_769,
+    65_536,
+    (1 << 20) + 1,
+    PART - 1,
+    PART,
+    PART + 1,
+    2 * PART,
+    3 * PART + 12_345,
 ];
 
 async fn every_size_arrives(kind: Kind) {
@@ -47,7 +63,8 @@ async fn assert_no_uploads(cluster: &Cluster) {
         return;
     }
     for folder in ["uploads/inbox", "tmp"] {
-        let left: Vec<_> = std::fs::read_dir(cluster.folder().join(".rhio").join(folder)).into_iter().flatten().collect();
+        let left: Vec<_> =
+            std::fs::read_dir(cluster.folder().join(".rhio").join(folder)).into_iter().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -7,9 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use testkit::{
-    LogLine, NatsOptions, NatsServer, PublishBucket, Rhio, S3Section, SubscribeBucket, WeedServer,
-};
+use testkit::{LogLine, NatsOptions, NatsServer, PublishBucket, Rhio, S3Section, SubscribeBucket, WeedServer};
 
 /// As in the configuration's default: the bench does not wait for a listing but for the first one.
 const POLL: &str = "5s";

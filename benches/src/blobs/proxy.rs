@@ -49,12 +49,7 @@ impl Proxy {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    target: SocketAddr,
-    to_server: Arc<AtomicU64>,
-    from_server: Arc<AtomicU64>,
-) {
+async fn serve(listener: TcpListener, target: SocketAddr, to_server: Arc<AtomicU64>, from_server: Arc<AtomicU64>) {
     let mut copies = JoinSet::new();
     loop {
         let Ok((caller, _)) = listener.accept().await else { continue };

@@ -54,6 +54,13 @@ pub enum BucketError {
     },
 }
 
+impl BucketError {
+    /// Whether it may be about the whole bucket, and not about the one object that was asked for.
+    pub fn is_general(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Forbidden { .. } | Self::Unavailable { .. })
+    }
+}
+
 /// A version of an object's content: S3's ETag without quotes; for folders made of size, time and inode.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Etag(pub String);

@@ -296,13 +296,15 @@ impl Subscriber {
         if random.one_in(4) {
             self.power_cuts += 1;
             // A power cut: the log loses its end, the progress may be older or not.
+            let epoch = self.current().epoch;
             let log = &mut self.current().log;
-            let left = log.len() - (random.below(4) as usize).min(log.len());
-            log.truncate(left);
+            let left = log.len().saturating_sub(random.below(4) as usize);
+            let lost = log.split_off(left);
             // An object that is newer than what the node remembers may become older until the log is received again.
-            let end = (self.current().epoch, left as u64);
-            let lost = self.effects.extract_if(.., |_, place| *place >= end);
-            self.orphans.extend(lost);
+            self.effects.retain(|_, place| *place < (epoch, left as u64));
+            for (entry, said) in (left as u64..).zip(&lost) {
+                self.orphans.extend(key_of(said).map(|key| (key.clone(), (epoch, entry))));
+            }
         }
         self.certain.clear();
         let mut landing: Option<Landing> = None;

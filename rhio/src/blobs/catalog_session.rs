@@ -58,8 +58,10 @@ async fn refuse(writer: &mut FrameWriter, peer: PublicKey, bucket: &str) -> Resu
          key to 'nodes' or to the publication's 'allow'"
     );
     // Whether there is such a bucket is nobody's business who may not read it.
-    let reason = format!("bucket '{bucket}' is not published for {peer}; the author must publish it, and add the key to \
-                          'nodes' or 'allow'");
+    let reason = format!(
+        "bucket '{bucket}' is not published for {peer}; the author must publish it, and add the key to \
+                          'nodes' or 'allow'"
+    );
     Ok(writer.send(&Frame::Refused { code: CloseCode::Refused, reason }).await?)
 }
 
@@ -138,10 +140,9 @@ async fn begin(
     let Some(last) = held.next.0.checked_sub(1).map(OpSeq) else { return Ok(OpSeq(0)) };
     let ours: Option<OpHash> = match view.head {
         Some(head) if head.seq == last => Some(head.hash),
-        Some(head) if head.seq > last => match node.state.find_catalog(&view.subject, last).await? {
-            Some(operation) => Some(operation.hash()),
-            None => None,
-        },
+        Some(head) if head.seq > last => {
+            node.state.find_catalog(&view.subject, last).await?.map(|operation| operation.hash())
+        }
         _ => None,
     };
     if ours.is_none() || ours != held.hash {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rhio_blobs::bucket::{Bucket, BucketError, Condition, Content, Etag, Labels, Part};
-use rhio_blobs::hashing::Hasher;
+use rhio_blobs::hashing::{Hashed, Hasher};
 use rhio_blobs::outboard::OutboardDraft;
 use rhio_core::catalog::Put;
 use rhio_core::id::BlobHash;
@@ -97,7 +97,9 @@ fn bucket(node: &Node, config: &Import, wanted: Option<&str>) -> Result<Arc<Buck
         return published.into_iter().next().ok_or_else(|| Failure::new(404, "no bucket is published here"));
     };
     let found = published.into_iter().find(|publication| publication.bucket.name() == name);
-    found.ok_or_else(|| Failure::new(404, format!("bucket '{name}' is not published here, so nobody would get the file")))
+    found.ok_or_else(|| {
+        Failure::new(404, format!("bucket '{name}' is not published here, so nobody would get the file"))
+    })
 }
 
 struct Opened {
@@ -123,7 +125,9 @@ fn open(path: &Path, dirs: &[PathBuf]) -> Result<Opened, Failure> {
     let looks_inside = dirs.iter().any(|dir| path.starts_with(dir));
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound if looks_inside => Failure::new(404, "there is no such file"),
-        std::io::ErrorKind::PermissionDenied if looks_inside => Failure::new(403, "the file can't be read: no permission"),
+        std::io::ErrorKind::PermissionDenied if looks_inside => {
+            Failure::new(403, "the file can't be read: no permission")
+        }
         _ if looks_inside => Failure::new(500, format!("the file can't be read: {error}")),
         _ => outside(),
     };
@@ -172,7 +176,7 @@ fn read(
     size: u64,
     piece: u64,
     draft: OutboardDraft,
-) -> (Pieces, tokio::task::JoinHandle<Result<(BlobHash, u64, OutboardDraft), std::io::Error>>) {
+) -> (Pieces, tokio::task::JoinHandle<std::io::Result<Hashed<OutboardDraft>>>) {
     // One piece is on its way, one waits, one is read.
     let (sender, pieces) = mpsc::channel(1);
     let task = tokio::task::spawn_blocking(move || {
@@ -189,8 +193,7 @@ fn read(
                 return Err(std::io::Error::other("nobody takes it any more"));
             }
         }
-        let done = hasher.finish()?;
-        Ok((done.hash, done.size, done.sink))
+        hasher.finish()
     });
     (pieces, task)
 }
@@ -212,7 +215,7 @@ async fn store(
     if size <= part {
         let content = pieces.recv().await.unwrap_or_default();
         let more = pieces.recv().await.is_some();
-        let (hash, read, draft) = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
+        let Hashed { hash, size: read, sink: draft } = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
         if more || read != size {
             return Err(changed());
         }
@@ -220,7 +223,8 @@ async fn store(
         progress.add(size);
         return Ok((hash, draft));
     }
-    let mut noted = Noted::begin(node, bucket, key, size, labels).await.map_err(|e| Failure::new(503, e.to_string()))?;
+    let mut noted =
+        Noted::begin(node, bucket, key, size, labels).await.map_err(|e| Failure::new(503, e.to_string()))?;
     let outcome = async {
         let mut stored: Vec<Part> = Vec::new();
         let mut running = FuturesUnordered::new();
@@ -247,7 +251,7 @@ async fn store(
             stored.push(part);
         }
         drop(running);
-        let (hash, read, draft) = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
+        let Hashed { hash, size: read, sink: draft } = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
         if read != size {
             return Err(changed());
         }

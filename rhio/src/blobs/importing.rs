@@ -1,12 +1,12 @@
 //! Reads an object once, and makes its hash and its outboard.
 
+use futures_util::StreamExt;
 use rhio_blobs::bucket::{Body, BucketError, Object};
 use rhio_blobs::hashing::{Hashed, Hasher};
 use rhio_blobs::outboard::{Outboard, OutboardDraft};
 use rhio_core::catalog::Put;
 use rhio_core::id::BlobHash;
 use rhio_core::object::ObjectKey;
-use futures_util::StreamExt;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};

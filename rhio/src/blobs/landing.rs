@@ -67,17 +67,9 @@ pub enum LandError {
 }
 
 impl LandError {
-    /// Whether it is about the local bucket or the state stream as a whole, and not about this object.
-    pub fn is_general(&self) -> bool {
-        match self {
-            Self::Bucket(error) => matches!(
-                error,
-                BucketError::Missing(_) | BucketError::Forbidden { .. } | BucketError::Unavailable { .. }
-            ),
-            Self::State(_) | Self::Stream(_) | Self::Stopped => true,
-            Self::Fetch(error) => matches!(error, FetchError::Lost { .. }),
-            _ => false,
-        }
+    /// Whether the connection to the author is gone, or the node stops.
+    pub fn is_connection(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Stopped | Self::Fetch(FetchError::Lost { .. }))
     }
 
     /// Whether the peer sent what can't be accepted.
@@ -150,8 +142,7 @@ impl Landing {
             return Ok(etag);
         }
         let author = Some(self.subscription.author);
-        let progress =
-            self.node.blobs.transfers.begin(Direction::Receive, bucket.name(), &put.key, put.size, author);
+        let progress = self.node.blobs.transfers.begin(Direction::Receive, bucket.name(), &put.key, put.size, author);
         if put.size >= LARGE {
             info!(bucket = bucket.name(), key = %put.key, size = put.size, "fetches a large object");
         }

@@ -11,9 +11,9 @@
 
 pub mod blob_session;
 pub mod catalog_session;
-pub mod importing;
 pub mod events;
 pub mod file_import;
+pub mod importing;
 pub mod landing;
 pub mod notifications;
 pub mod parts;

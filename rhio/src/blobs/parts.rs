@@ -120,7 +120,8 @@ pub(super) async fn land(
     if before > 0 {
         info!(bucket = bucket.name(), key = %put.key, size = put.size, there = before, "goes on with an upload");
     }
-    let mut missing = all.iter().filter(|(number, _)| !there.contains_key(number)).cloned().collect::<Vec<_>>().into_iter();
+    let mut missing =
+        all.iter().filter(|(number, _)| !there.contains_key(number)).cloned().collect::<Vec<_>>().into_iter();
     let mut running = FuturesUnordered::new();
     loop {
         while running.len() < AT_ONCE

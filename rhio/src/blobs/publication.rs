@@ -79,11 +79,7 @@ pub struct BucketPublication {
 
 impl BucketPublication {
     /// A publication whose task has not begun, and what that task is asked.
-    pub fn new(
-        bucket: Arc<dyn Bucket>,
-        readers: Readers,
-        stop: CancellationToken,
-    ) -> (Self, mpsc::Receiver<Request>) {
+    pub fn new(bucket: Arc<dyn Bucket>, readers: Readers, stop: CancellationToken) -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(BACKLOG);
         let status = Status::new(format!("publication of bucket '{}'", bucket.name()));
         let publication = Self {

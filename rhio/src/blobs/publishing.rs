@@ -103,6 +103,8 @@ pub async fn run(node: Node, publication: Arc<BucketPublication>, mut requests: 
     publication.hide();
 }
 
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
 /// What a task that looked at one object found.
 enum Found {
     /// It is there and read.
@@ -160,9 +162,9 @@ async fn publish(
     }
     driver.show();
     let poll = node.poll_interval;
-    let mut page: Option<Pin<Box<dyn Future<Output = Result<Page, BucketError>> + Send>>> = None;
+    let mut page: Pending<Result<Page, BucketError>> = None;
     let mut token: Option<String> = None;
-    let mut append: Option<Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>>> = None;
+    let mut append: Pending<Result<u64, StateError>> = None;
     let mut in_listing = false;
     let mut next_listing = Instant::now();
     let mut check = tokio::time::interval(CHECK);
@@ -287,8 +289,7 @@ async fn recover<'a>(
         publication.set_complete();
     }
     let log = descriptor.id();
-    let view =
-        View { subject: node.state.own(log), descriptor, log, head: end.head, said: end.said, pending: None };
+    let view = View { subject: node.state.own(log), descriptor, log, head: end.head, said: end.said, pending: None };
     Ok(Driver {
         node,
         publication,
@@ -342,12 +343,8 @@ impl Driver<'_> {
             warn!("{}: {count} objects have keys that can't be replicated, such as {key:?}", self.name());
         }
         for listed in page.objects {
-            let observed = self.publication.inventory_mut().observe(
-                &listed.key,
-                listed.size,
-                listed.modified,
-                &listed.etag.0,
-            );
+            let observed =
+                self.publication.inventory_mut().observe(&listed.key, listed.size, listed.modified, &listed.etag.0);
             match observed {
                 Observed::Same => {
                     self.failing.remove(&listed.key);
@@ -395,11 +392,7 @@ impl Driver<'_> {
             Ended::Incomplete => return,
         }
         self.listed = true;
-        match self.failing.len() {
-            0 => self.publication.status.active(),
-            1.. if self.failing.values().any(|(times, _)| *times > 1) => {}
-            _ => self.publication.status.active(),
-        }
+        self.publication.status.active();
     }
 
     /// Makes sure that an object is gone which a listing did not tell.
@@ -475,7 +468,9 @@ impl Driver<'_> {
                 debug!(%key, %error, times, "can't be read");
                 if times > 1 {
                     let count = self.failing.len();
-                    self.publication.status.waiting(&format!("{count} objects can't be read, '{key}': {error}"));
+                    let others = if count > 0 { format!(", and {count} others") } else { String::new() };
+                    let reason = format!("'{key}' can't be read{others}: {error}; it is tried again");
+                    self.publication.status.trouble(&reason);
                 }
                 self.failing.insert(key, (times, Instant::now() + pause));
             }
@@ -505,13 +500,12 @@ impl Driver<'_> {
             self.waiting.push_back(Entry::Complete);
         }
         let Some(catalog) = Catalog::take(self.view.said, &mut self.waiting) else { return false };
-        let operation =
-            CatalogOperation::sign(&self.node.key, self.view.log, self.view.head, now_micros(), catalog);
+        let operation = CatalogOperation::sign(&self.node.key, self.view.log, self.view.head, now_micros(), catalog);
         self.staged = Some(operation);
         true
     }
 
-    fn append(&self) -> Option<Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>>> {
+    fn append(&self) -> Pending<Result<u64, StateError>> {
         let operation = self.staged.as_ref()?;
         let commit = Commit { local: LocalSeq(0), gone: 0, operations: vec![operation.raw().clone()] };
         let (state, subject, expected) = (Arc::clone(&self.node.state), self.view.subject.clone(), self.state_seq);

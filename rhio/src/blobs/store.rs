@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
+use rhio_blobs::bucket::Bucket;
 use rhio_blobs::bucket::folder::FolderRoot;
 use rhio_blobs::bucket::s3::{S3Config, S3Credentials, S3Server};
-use rhio_blobs::bucket::Bucket;
 use rhio_blobs::outboard::OutboardStore;
 use rhio_core::id::BlobHash;
 use tokio::sync::{Semaphore, watch};
@@ -136,9 +136,10 @@ fn place(s3: &config::S3) -> Result<Place> {
             Ok(Place::Folder(root.with_context(|| format!("'s3.endpoint' {} can't be used", path.display()))?))
         }
         config::S3Endpoint::Server(endpoint) => {
-            let ca_pem = s3.ca.as_ref().map(|path| {
-                std::fs::read(path).with_context(|| format!("'s3.ca' {} can't be read", path.display()))
-            });
+            let ca_pem = s3
+                .ca
+                .as_ref()
+                .map(|path| std::fs::read(path).with_context(|| format!("'s3.ca' {} can't be read", path.display())));
             let credentials = s3.credentials.as_ref().map(|keys| S3Credentials {
                 access_key: keys.access_key.clone(),
                 secret_key: keys.secret_key.expose().to_owned(),

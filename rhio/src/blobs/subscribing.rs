@@ -162,7 +162,7 @@ pub async fn run(node: Node, subscription: Arc<BucketSubscription>) {
                 debug!("{}: {error}", subscription.status.name());
                 BACKOFF.0
             }
-            FollowError::Land(land) if matches!(land, LandError::Fetch(_) | LandError::Stream(_)) => {
+            FollowError::Land(LandError::Fetch(_) | LandError::Stream(_)) => {
                 debug!("{}: {error}", subscription.status.name());
                 BACKOFF.0
             }
@@ -213,7 +213,8 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
     let connection = node.reach(&subscription.author, &subscription.status).await;
     let (mut writer, mut reader) = stream::open(&connection).await?;
     writer.send(&Frame::Bucket(BucketPull { bucket: subscription.remote.clone(), held: held.catalog() })).await?;
-    let landing = Landing { node: node.clone(), subscription: Arc::clone(subscription), connection: connection.clone() };
+    let landing =
+        Landing { node: node.clone(), subscription: Arc::clone(subscription), connection: connection.clone() };
     let mut driver = Driver {
         node,
         subscription,
@@ -285,8 +286,7 @@ impl Held {
             let log = descriptor.id();
             let subject = node.state.applied(subscription.author, log, &id);
             let (its_note, noted) = node.state.landed(log, &id).await?;
-            let mut copy =
-                Copy { descriptor, subject, head: None, said: Said::default(), state_seq: 0 };
+            let mut copy = Copy { descriptor, subject, head: None, said: Said::default(), state_seq: 0 };
             if let Some(before) = last.replace(log) {
                 debug!(log = %before.short(), "an older epoch of the catalog");
                 plan = Plan::succeed(plan);
@@ -605,11 +605,14 @@ impl Driver<'_> {
                 self.moved = Instant::now();
                 self.changed = true;
             }
-            Err(error) if error.is_general() => return Err(match error {
-                LandError::Bucket(error) => error.into(),
-                LandError::State(error) => error.into(),
-                error => FollowError::Land(error),
-            }),
+            Err(LandError::State(error)) => return Err(error.into()),
+            Err(error) if error.is_connection() => return Err(FollowError::Land(error)),
+            // What a server says about one object may be about all of them: then there is no point in going on.
+            Err(LandError::Bucket(error))
+                if error.is_general() && self.subscription.bucket.list(None).await.is_err() =>
+            {
+                return Err(error.into());
+            }
             Err(error) => {
                 if error.is_violation() {
                     status.refused(&error.to_string());
@@ -662,7 +665,8 @@ impl Driver<'_> {
             return;
         };
         let here = self.held.plan.lag();
-        let objects = here.objects + here.removals + author.said.entries.saturating_sub(self.held.plan.received()) + pending;
+        let objects =
+            here.objects + here.removals + author.said.entries.saturating_sub(self.held.plan.received()) + pending;
         let bytes = here.bytes + author.said.bytes.saturating_sub(copy.said.bytes);
         self.subscription.status.set_lag(Lag { messages: Some(objects), bytes: Some(bytes) });
         if objects > 0 && self.lagged.elapsed() >= LAG_LOG {

@@ -155,7 +155,10 @@ fn read_wish(payload: &Bytes) -> Result<Wish, Failure> {
     let text = std::str::from_utf8(payload).map_err(|_| Failure::new(400, "the request is not UTF-8"))?.trim();
     if text.starts_with('{') {
         let request: ImportRequest = serde_json::from_str(text).map_err(|error| {
-            Failure::new(400, format!("the request is no JSON like {{\"path\": …, \"bucket\": …, \"key\": …}}: {error}"))
+            Failure::new(
+                400,
+                format!("the request is no JSON like {{\"path\": …, \"bucket\": …, \"key\": …}}: {error}"),
+            )
         })?;
         return Ok(Wish { path: request.path, bucket: request.bucket, key: request.key });
     }
@@ -167,7 +170,10 @@ fn confirm(subscriptions: &Subscriptions, payload: &Bytes) -> Result<String, Fai
     let list = subscriptions.borrow();
     let subscription = list.iter().find(|subscription| subscription.bucket.name() == bucket);
     let subscription = subscription.ok_or_else(|| {
-        Failure::new(404, format!("no subscription goes into a bucket '{bucket}'; the payload is a local bucket's name"))
+        Failure::new(
+            404,
+            format!("no subscription goes into a bucket '{bucket}'; the payload is a local bucket's name"),
+        )
     })?;
     if !subscription.holds_deletes() {
         return Err(Failure::new(409, format!("no deletes are held for bucket '{bucket}'")));
