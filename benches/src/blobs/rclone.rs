@@ -49,8 +49,13 @@ impl Rclone {
 
     fn command(&self, who: Who, remotes: &[(&str, &WeedServer)]) -> Command {
         let mut command = Command::new(&self.0);
-        // No configuration file: everything is in the environment.
+        // No configuration file: everything is in the environment, and nothing of what the caller has there for others.
         command.arg("--config=");
+        for (name, _) in std::env::vars_os() {
+            if ["AWS_", "RCLONE_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
         if who == Who::Tuned {
             command.args(TUNED);
         }

@@ -326,8 +326,7 @@ impl Subscriber {
 
     /// Everything arrives and nothing fails any more.
     pub fn finish(&mut self, random: &mut Random, author: &Author) {
-        let theirs_go = random.one_in(2);
-        if theirs_go {
+        if random.one_in(2) {
             self.bucket.retain(|_, object| *object != Object::Theirs);
         }
         for round in 0.. {
@@ -343,7 +342,8 @@ impl Subscriber {
             let last = self.current().epoch + 1 == author.logs.len()
                 && self.received.len() == author.logs[author.logs.len() - 1].entries.len();
             let at_rest = self.landing.lag().objects == self.landing.conflicts() as u64;
-            if last && at_rest && self.landing.lag().removals == 0 && (!theirs_go || self.landing.conflicts() == 0) {
+            let real = self.landing.conflicting().all(|key| self.bucket.get(key) == Some(&Object::Theirs));
+            if last && at_rest && self.landing.lag().removals == 0 && real {
                 break;
             }
             self.now = self.landing.next_due().unwrap_or(0).max(self.now);
