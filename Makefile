@@ -36,7 +36,7 @@ demo: servers ## Two clusters on this machine, replicating until Ctrl-C (ONCE=1:
 	@$(CARGO) run --quiet --bin demo -- $(if $(filter 1 yes true,$(ONCE)),--once)
 
 .PHONY: bench
-bench: servers ## Measures speed beside NATS's own replication (ARGS=--quick, ARGS=--help)
+bench: servers ## Measures speed beside NATS's own replication and rclone (ARGS=--quick, ARGS=--help)
 	@$(CARGO) build --release --bin rhio --bin bench
 	@$(CARGO) run --quiet --release --bin bench -- $(ARGS)
 

@@ -123,6 +123,13 @@ async fn two_thousand_small_objects_arrive_on_s3() {
 }
 
 #[tokio::test]
-async fn two_thousand_small_objects_arrive_in_folders() {
-    many_small_objects_arrive(Kind::Folder, 2_000).await;
+async fn six_hundred_small_objects_arrive_in_folders() {
+    many_small_objects_arrive(Kind::Folder, 600).await;
+}
+
+/// Part of `make soak`.
+#[tokio::test]
+#[ignore = "takes a minute"]
+async fn soak_ten_thousand_small_objects_arrive_on_s3() {
+    many_small_objects_arrive(Kind::S3, 10_000).await;
 }

@@ -230,9 +230,8 @@ async fn rhio_is_a_nats_service() {
     let (mut a, mut b) = bucket_pair(Kind::Folder).await;
     start(&mut a, &mut b).await;
     let ask = async |subject: &str| {
-        let answer = eventually!(SOON, subject.to_owned(), {
-            a.client().await.request(subject.to_owned(), "".into()).await
-        });
+        let answer =
+            eventually!(SOON, subject.to_owned(), { a.client().await.request(subject.to_owned(), "".into()).await });
         serde_json::from_slice::<Value>(&answer.payload).expect("JSON")
     };
     let ping = ask("$SRV.PING").await;

@@ -298,6 +298,11 @@ impl Landing {
         self.complete.is_none_or(|(_, removals)| removals > 0)
     }
 
+    /// How often what is wanted under a key has failed.
+    pub fn failures(&self, key: &ObjectKey) -> u32 {
+        self.objects.slot(key).and_then(|slot| self.wish(slot)).map_or(0, |wish| wish.failures)
+    }
+
     /// The object that is to be under a key and is not known to be there.
     pub fn wanted(&self, key: &ObjectKey) -> Option<Put> {
         match &self.wish(self.objects.slot(key)?)?.what {

@@ -1,6 +1,7 @@
 //! Sends content to a node that asks for it by its hash, over the iroh-blobs protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rhio_blobs::bucket::BucketError;
 use rhio_blobs::serve::{self, ServeError, Source};
@@ -18,6 +19,8 @@ use super::transfers::Direction;
 
 /// Content goes after everything else.
 const PRIORITY: i32 = -1;
+/// How long a peer may take to say what it wants.
+const REQUEST: Duration = Duration::from_secs(10);
 
 /// Why content was not sent.
 #[derive(Debug, Error)]
@@ -65,8 +68,9 @@ pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
     let mut send = writer.into_stream();
     let mut recv = reader.into_stream()?;
     let outcome: Result<(), BlobError> = async {
-        let request = serve::read_request(&mut recv).await?;
-        let _permit = node.blobs.served.acquire().await.map_err(|_| BlobError::Stopped)?;
+        let request = tokio::time::timeout(REQUEST, serve::read_request(&mut recv)).await;
+        let request = request.map_err(|_| StreamError::Timeout)??;
+        let _permits = node.blobs.may_serve(peer).await.ok_or(BlobError::Stopped)?;
         let admitted: Vec<Arc<BucketPublication>> =
             node.blobs.published.list().into_iter().filter(|publication| publication.admits(&peer)).collect();
         let found = admitted.iter().find_map(|p| Some((p, p.locate(&request.hash)?)));
@@ -92,9 +96,11 @@ pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
             }
             Err(error) => {
                 if is_damaged(&error) {
-                    // The bucket will tell what it holds by now.
                     warn!("{}: '{}' is not what it was: {error}", publication.status.name(), location.key);
                     let _ = node.blobs.outboards.remove(request.hash);
+                }
+                if is_damaged(&error) || is_changed(&error) {
+                    // The bucket will tell what it holds by now.
                     publication.look();
                 }
                 Err(error.into())
@@ -117,11 +123,12 @@ pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
     outcome
 }
 
-/// Whether the object or its outboard is not what the catalog says.
+/// Whether the object or its outboard is not what the catalog says, although the bucket has the same version.
 fn is_damaged(error: &ServeError) -> bool {
-    match error {
-        ServeError::Outboard(_) | ServeError::Content { .. } | ServeError::Body(_) => true,
-        ServeError::Bucket(error) => matches!(error, BucketError::Changed),
-        _ => false,
-    }
+    matches!(error, ServeError::Outboard(_) | ServeError::Content { .. })
+}
+
+/// Whether the object may have been overwritten or deleted since the catalog told of it, as objects are every day.
+fn is_changed(error: &ServeError) -> bool {
+    matches!(error, ServeError::Body(_) | ServeError::Bucket(BucketError::Changed))
 }

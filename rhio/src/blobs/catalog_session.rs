@@ -18,7 +18,7 @@ use super::publication::{BucketPublication, View};
 /// Catalogs are small, and tell what there is to do: they go with live messages.
 const PRIORITY: i32 = 1;
 /// How far the catalog is, is told at most this often.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(25);
 
 /// Serves a pull until the subscriber leaves.
 ///

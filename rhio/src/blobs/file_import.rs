@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use rhio_blobs::bucket::{Bucket, BucketError, Condition, Content, Etag, Labels, Part};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use rhio_blobs::bucket::{BodyError, Bucket, BucketError, Condition, Content, Etag, Labels, Part, Upload};
 use rhio_blobs::hashing::{Hashed, Hasher};
 use rhio_blobs::outboard::OutboardDraft;
 use rhio_core::catalog::Put;
 use rhio_core::id::BlobHash;
 use rhio_core::object::{Attributes, ObjectKey};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -30,6 +31,10 @@ use super::transfers::{Direction, Progress};
 
 /// Parts that are under way at once.
 const AT_ONCE: usize = 3;
+/// Bytes that are read at once.
+const PIECE: u64 = 1024 * 1024;
+/// Pieces that wait.
+const AHEAD: usize = 4;
 /// How often a long import is logged.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -62,7 +67,7 @@ pub async fn import(node: &Node, config: &Import, wish: Wish) -> Result<Put, Fai
         Failure::new(409, format!("another import into '{key}' of bucket '{}' is under way", publication.bucket.name()))
     })?;
     let labels = Labels { attributes: attributes(&key), origin: None };
-    let bucket = &*publication.bucket;
+    let bucket = &publication.bucket;
     let progress = node.blobs.transfers.begin(Direction::Import, bucket.name(), &key, size, None);
     let begun = Instant::now();
     let (hash, draft) = {
@@ -174,17 +179,15 @@ type Pieces = mpsc::Receiver<Bytes>;
 fn read(
     file: File,
     size: u64,
-    piece: u64,
     draft: OutboardDraft,
 ) -> (Pieces, tokio::task::JoinHandle<std::io::Result<Hashed<OutboardDraft>>>) {
-    // One piece is on its way, one waits, one is read.
-    let (sender, pieces) = mpsc::channel(1);
+    let (sender, pieces) = mpsc::channel(AHEAD);
     let task = tokio::task::spawn_blocking(move || {
         let mut hasher = Hasher::new(draft);
         let mut file = file;
         loop {
-            let mut buffer = Vec::with_capacity(piece.min(size.saturating_sub(hasher.size()).max(1)) as usize);
-            let read = file.by_ref().take(piece).read_to_end(&mut buffer)?;
+            let mut buffer = Vec::with_capacity(PIECE.min(size.saturating_sub(hasher.size()).max(1)) as usize);
+            let read = file.by_ref().take(PIECE).read_to_end(&mut buffer)?;
             if read == 0 {
                 break;
             }
@@ -201,56 +204,48 @@ fn read(
 /// Writes the object, and says its hash.
 async fn store(
     node: &Node,
-    bucket: &dyn Bucket,
+    bucket: &Arc<dyn Bucket>,
     key: &ObjectKey,
     (file, size): (File, u64),
     labels: &Labels,
     progress: &Progress,
 ) -> Result<(BlobHash, OutboardDraft), Failure> {
     let part = parts::part_size(size, &bucket.limits());
-    let (mut pieces, hashing) = read(file, size, part, node.blobs.outboards.draft());
+    let (mut pieces, hashing) = read(file, size, node.blobs.outboards.draft());
     let changed = || Failure::new(409, "the file changed while it was read");
     let unreadable = |error: std::io::Error| Failure::new(500, format!("the file can't be read: {error}"));
     let failed = |error: BucketError| Failure::new(503, format!("the object can't be written: {error}"));
     if size <= part {
-        let content = pieces.recv().await.unwrap_or_default();
-        let more = pieces.recv().await.is_some();
+        let mut content = BytesMut::with_capacity(size as usize);
+        while let Some(piece) = pieces.recv().await.filter(|piece| content.len() + piece.len() <= size as usize) {
+            content.extend_from_slice(&piece);
+        }
+        drop(pieces);
         let Hashed { hash, size: read, sink: draft } = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
-        if more || read != size {
+        if read != size {
             return Err(changed());
         }
-        bucket.put(key, Content::from_bytes(content), labels, &Condition::None).await.map_err(failed)?;
+        bucket.put(key, Content::from_bytes(content.freeze()), labels, &Condition::None).await.map_err(failed)?;
         progress.add(size);
         return Ok((hash, draft));
     }
     let mut noted =
-        Noted::begin(node, bucket, key, size, labels).await.map_err(|e| Failure::new(503, e.to_string()))?;
+        Noted::begin(node, &**bucket, key, size, labels).await.map_err(|e| Failure::new(503, e.to_string()))?;
     let outcome = async {
-        let mut stored: Vec<Part> = Vec::new();
-        let mut running = FuturesUnordered::new();
-        let (mut number, mut offset) = (0, 0);
-        loop {
-            tokio::select! {
-                Some(part) = running.next() => {
-                    let part: Part = Result::map_err(part, failed)?;
-                    progress.add(part.size);
-                    stored.push(part);
-                }
-                piece = pieces.recv(), if running.len() < AT_ONCE => {
-                    let Some(piece) = piece else { break };
-                    let len = piece.len() as u64;
-                    number += 1;
-                    running.push(bucket.put_part(noted.upload(), number, offset, Content::from_bytes(piece)));
-                    offset += len;
-                }
-            }
+        let mut parts = Parts {
+            bucket,
+            upload: noted.upload(),
+            part,
+            size,
+            begun: 0,
+            current: None,
+            running: JoinSet::new(),
+            stored: Vec::new(),
+        };
+        while let Some(piece) = pieces.recv().await {
+            parts.write(piece, progress).await.map_err(failed)?;
         }
-        while let Some(part) = running.next().await {
-            let part = Result::map_err(part, failed)?;
-            progress.add(part.size);
-            stored.push(part);
-        }
-        drop(running);
+        let mut stored = parts.finish(progress).await.map_err(failed)?;
         let Hashed { hash, size: read, sink: draft } = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
         if read != size {
             return Err(changed());
@@ -260,11 +255,80 @@ async fn store(
         Ok((hash, draft))
     }
     .await;
-    let ended = if outcome.is_ok() { noted.done(node).await } else { noted.abort(node, bucket).await };
+    let ended = if outcome.is_ok() { noted.done(node).await } else { noted.abort(node, &**bucket).await };
     if let Err(error) = ended {
         warn!(bucket = bucket.name(), %key, %error, "an upload could not be tidied up; it is when rhio starts again");
     }
     outcome
+}
+
+/// An upload that is being written, piece by piece. Parts are uploaded while they are read, so that memory does not grow
+/// with their size.
+struct Parts<'a> {
+    bucket: &'a Arc<dyn Bucket>,
+    upload: &'a Upload,
+    /// Bytes of a part, a multiple of [`PIECE`].
+    part: u64,
+    size: u64,
+    /// Bytes of the parts that have begun.
+    begun: u64,
+    /// The part that is being written, and the bytes that it lacks.
+    current: Option<(mpsc::Sender<Result<Bytes, BodyError>>, u64)>,
+    running: JoinSet<Result<Part, BucketError>>,
+    stored: Stored,
+}
+
+/// The parts that are stored.
+type Stored = Vec<Part>;
+
+impl Parts<'_> {
+    async fn write(&mut self, piece: Bytes, progress: &Progress) -> Result<(), BucketError> {
+        if self.current.is_none() {
+            while self.running.len() >= AT_ONCE {
+                self.one(progress).await?;
+            }
+            self.begin();
+        }
+        let Some((sender, left)) = &mut self.current else { return Ok(()) };
+        *left = left.saturating_sub(piece.len() as u64);
+        let done = *left == 0;
+        // Where the upload has ended early, its end tells why.
+        let _ = sender.send(Ok(piece)).await;
+        if done {
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        let (offset, number) = (self.begun, self.begun / self.part + 1);
+        let len = self.part.min(self.size.saturating_sub(offset));
+        self.begun += len;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let pieces =
+            stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|piece| (piece, receiver)));
+        let content = Content { len, body: Box::pin(pieces) };
+        let (bucket, upload) = (Arc::clone(self.bucket), self.upload.clone());
+        self.running.spawn(async move { bucket.put_part(&upload, number as u32, offset, content).await });
+        self.current = Some((sender, len));
+    }
+
+    async fn one(&mut self, progress: &Progress) -> Result<(), BucketError> {
+        if let Some(stored) = self.running.join_next().await {
+            let part = stored.map_err(|error| BucketError::Body(error.to_string()))??;
+            progress.add(part.size);
+            self.stored.push(part);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self, progress: &Progress) -> Result<Stored, BucketError> {
+        self.current = None;
+        while !self.running.is_empty() {
+            self.one(progress).await?;
+        }
+        Ok(self.stored)
+    }
 }
 
 enum Never {}

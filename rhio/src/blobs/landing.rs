@@ -15,10 +15,10 @@ use rhio_blobs::bucket::{BodyError, BucketError, Condition, Content, Etag, Label
 use rhio_blobs::fetch::{FetchError, fetch};
 use rhio_core::catalog::Put;
 use rhio_core::object::ObjectKey;
-use rhio_core::wire::Frame;
+use rhio_core::wire::{CloseCode, Frame};
 use thiserror::Error;
 use tokio::sync::SemaphorePermit;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::failpoint;
 use crate::nats::state::StateError;
@@ -70,6 +70,12 @@ impl LandError {
     /// Whether the connection to the author is gone, or the node stops.
     pub fn is_connection(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Stopped | Self::Fetch(FetchError::Lost { .. }))
+    }
+
+    /// Whether the peer can't send it now.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Reset { code })
+            if matches!(CloseCode::from_code(*code), CloseCode::Unavailable | CloseCode::Refused))
     }
 
     /// Whether the peer sent what can't be accepted.
@@ -174,6 +180,7 @@ impl Landing {
         match bucket.copy((here, &source.etag), &put.key, labels, condition).await {
             Ok(etag) => {
                 self.subscription.copied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                debug!(bucket = bucket.name(), key = %put.key, from = %here, "copied: the content is here already");
                 Ok(Some(etag))
             }
             Err(error @ BucketError::Conflict) => Err(error.into()),

@@ -9,8 +9,8 @@ use rhio_blobs::bucket::Bucket;
 use rhio_blobs::bucket::folder::FolderRoot;
 use rhio_blobs::bucket::s3::{S3Config, S3Credentials, S3Server};
 use rhio_blobs::outboard::OutboardStore;
-use rhio_core::id::BlobHash;
-use tokio::sync::{Semaphore, watch};
+use rhio_core::id::{BlobHash, PublicKey};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
@@ -21,8 +21,10 @@ use super::transfers::Transfers;
 
 /// Objects that are read and hashed at once.
 const MAX_IMPORTS: usize = 8;
-/// Requests of peers for content that are answered at once; more wait.
-const MAX_SERVED: usize = 64;
+/// Requests for content that are answered at once; more wait. Each takes less than 1 MiB.
+const MAX_SERVED: usize = 128;
+/// The same for one peer, so that a slow one leaves room for others.
+const MAX_SERVED_PER_PEER: usize = 32;
 /// Objects that are brought here at once.
 pub const MAX_LANDINGS: usize = 48;
 /// Bytes of content that may be under way into local buckets at once.
@@ -47,8 +49,8 @@ pub struct Blobs {
     pub transfers: Transfers,
     /// One permit for each object that is read and hashed.
     pub imports: Arc<Semaphore>,
-    /// One permit for each request that is answered.
-    pub served: Arc<Semaphore>,
+    served: Arc<Semaphore>,
+    served_by_peer: Mutex<HashMap<PublicKey, Arc<Semaphore>>>,
     /// One permit for each KiB that may be under way.
     pub landing: Arc<Semaphore>,
     /// Outboards that are made again just now.
@@ -75,6 +77,7 @@ impl Blobs {
             transfers: Transfers::default(),
             imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
             served: Arc::new(Semaphore::new(MAX_SERVED)),
+            served_by_peer: Mutex::default(),
             landing: Arc::new(Semaphore::new(MAX_LANDING_BYTES / 1024)),
             rebuilding: Mutex::default(),
             destinations: RwLock::default(),
@@ -122,6 +125,17 @@ impl Blobs {
                 }
             });
         }
+    }
+
+    /// Waits until one more request of a peer may be answered. `None` when the node stops.
+    pub async fn may_serve(&self, peer: PublicKey) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let own = {
+            let mut peers = self.served_by_peer.lock().unwrap_or_else(PoisonError::into_inner);
+            peers.retain(|_, own| Arc::strong_count(own) > 1);
+            Arc::clone(peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(MAX_SERVED_PER_PEER))))
+        };
+        let own = own.acquire_owned().await.ok()?;
+        Some((own, Arc::clone(&self.served).acquire_owned().await.ok()?))
     }
 
     pub(super) fn lock_rebuilding(&self) -> std::sync::MutexGuard<'_, HashMap<BlobHash, watch::Receiver<()>>> {

@@ -617,7 +617,12 @@ impl Driver<'_> {
                 if error.is_violation() {
                     status.refused(&error.to_string());
                     warn!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
-                } else if !matches!(error, LandError::Superseded | LandError::Again(_)) {
+                } else if matches!(error, LandError::Superseded | LandError::Again(_))
+                    || (error.is_unavailable() && self.held.plan.failures(key) == 0)
+                {
+                    // An object that is overwritten while it is fetched: its next version is about to be told of.
+                    debug!(%key, %error, "not landed");
+                } else {
                     status.trouble(&format!("'{key}' is not here yet: {error}; it is tried again"));
                 }
                 self.held.plan.fail(key, entry, now_ms());

@@ -53,7 +53,10 @@ pub(super) fn page(text: &str) -> Result<Page, String> {
             continue;
         };
         let etag = unquoted(&object.etag).ok_or("the server lists an object without version")?;
-        page.objects.push(Listed { key, size: object.size, etag, modified: time_of(&object.modified)? });
+        // An object's own answer has whole seconds (a date of HTTP), while MinIO and others list milliseconds. The two
+        // must be the same, or the object would look changed in every listing.
+        let modified = time_of(&object.modified)? / 1000 * 1000;
+        page.objects.push(Listed { key, size: object.size, etag, modified });
     }
     if result.truncated {
         let next = result.next.filter(|next| !next.is_empty());
@@ -277,7 +280,7 @@ mod tests {
         let page = page(&text).unwrap();
         assert_eq!(page.objects.len(), 1);
         assert_eq!(page.objects[0].key.as_str(), "a b+c");
-        assert_eq!((page.objects[0].size, page.objects[0].modified), (4, 1_606_855_391_794));
+        assert_eq!((page.objects[0].size, page.objects[0].modified), (4, 1_606_855_391_000));
         assert_eq!(page.objects[0].etag, Etag("e".into()));
         assert_eq!(page.skipped.len(), 3);
         assert_eq!(page.next, None);

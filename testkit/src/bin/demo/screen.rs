@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use crate::files::Landed;
+
 /// Plain lines, with colours where somebody watches.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
@@ -49,6 +51,27 @@ impl Screen {
         let took = took.map_or_else(|| "from elsewhere".into(), millis);
         println!("  A -> B  {subject:<22} {payload:<30} {}", self.paint("33", took));
     }
+
+    /// A file that arrived.
+    pub fn landing(self, landed: &Landed, took: Option<Duration>) {
+        let took = took.map_or_else(|| "from elsewhere".into(), millis);
+        let hash = landed.hash.get(..16).unwrap_or(&landed.hash);
+        let what = format!("{:>8}  {hash}…", size(landed.size));
+        println!("  A -> B  {:<22} {what:<30} {}", landed.key, self.paint("33", took));
+    }
+}
+
+/// A number of bytes, short.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 10.0);
+    format!("{value:.digits$} {}", UNITS[unit])
 }
 
 /// A time in milliseconds, short.
