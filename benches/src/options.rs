@@ -57,6 +57,8 @@ pub enum Part {
     Footprint,
     /// One large object from bucket to bucket
     Large,
+    /// Objects of 20 MiB from bucket to bucket, as many at once as there are
+    Medium,
     /// Many small objects from bucket to bucket
     Small,
     /// A file into a bucket, and hashing
@@ -72,7 +74,7 @@ impl Part {
     fn group(self) -> Option<Self> {
         match self {
             Self::CatchUp | Self::Live | Self::Latency | Self::Reconnect | Self::Footprint => Some(Self::Messages),
-            Self::Large | Self::Small | Self::Import | Self::Resume => Some(Self::Blobs),
+            Self::Large | Self::Medium | Self::Small | Self::Import | Self::Resume => Some(Self::Blobs),
             Self::Messages | Self::Blobs | Self::Huge => None,
         }
     }
@@ -150,6 +152,11 @@ impl Options {
     /// Bytes of the large object.
     pub fn object_size(&self) -> u64 {
         self.object.unwrap_or(if self.quick { 128 } else { 1024 }).max(16) << 20
+    }
+
+    /// Objects of 20 MiB.
+    pub fn medium(&self) -> u64 {
+        if self.quick { 10 } else { 50 }
     }
 
     /// Small objects.

@@ -231,7 +231,7 @@ async fn rhio_is_a_nats_service() {
     start(&mut a, &mut b).await;
     let ask = async |subject: &str| {
         let answer =
-            eventually!(SOON, subject.to_owned(), { a.client().await.request(subject.to_owned(), "".into()).await });
+            eventually!(SOON, subject.to_owned(), a.client().await.request(subject.to_owned(), "".into()).await);
         serde_json::from_slice::<Value>(&answer.payload).expect("JSON")
     };
     let ping = ask("$SRV.PING").await;

@@ -30,7 +30,10 @@ const HUGE: u64 = 5 << 30;
 
 /// Measures what is wanted of it.
 pub async fn run(options: &Options, report: &mut Report, failed: &mut Vec<String>) {
-    if [Part::Large, Part::Small, Part::Import, Part::Resume, Part::Huge].iter().any(|part| options.wants(*part)) {
+    if [Part::Large, Part::Medium, Part::Small, Part::Import, Part::Resume, Part::Huge]
+        .iter()
+        .any(|part| options.wants(*part))
+    {
         let result = measure(options, report, failed).await;
         crate::keep(failed, "buckets", result);
     }
@@ -58,7 +61,11 @@ async fn measure(options: &Options, report: &mut Report, failed: &mut Vec<String
     }
     if options.wants(Part::Small) {
         eprintln!("puts {} objects of {} KiB into A", options.objects(), servers::SMALL >> 10);
-        sources.push(servers.many("small", options.objects()).await?);
+        sources.push(servers.many("small", options.objects(), servers::SMALL).await?);
+    }
+    if options.wants(Part::Medium) {
+        eprintln!("puts {} objects of {} MiB into A", options.medium(), servers::MEDIUM >> 20);
+        sources.push(servers.many("medium", options.medium(), servers::MEDIUM).await?);
     }
     for turn in 0..options.repetitions() {
         for source in &sources {
@@ -94,7 +101,7 @@ async fn compare(
         runs.reverse();
     }
     for (who, ready) in runs {
-        if source.key == "huge" && (ready || who == Who::Tuned) {
+        if is_brief(source) && ready || source.key == "huge" && who == Who::Tuned {
             continue;
         }
         let what = format!("turn {}, {}, {}{}", turn + 1, source.key, who.name(), if ready { ", ready" } else { "" });
@@ -130,12 +137,12 @@ async fn by_rclone(
     servers.check(source, bucket).await?;
     // It has no preparation: what it does is beside both of what rhio does.
     let keys = [source.key.to_owned(), format!("{}_ready", source.key)];
-    for key in &keys[..if source.key == "huge" { 1 } else { 2 }] {
+    for key in &keys[..if is_brief(source) { 1 } else { 2 }] {
         note_time(report, key, who, turn, source, took.time);
     }
     let key = source.key;
     report.blobs.add(&format!("{key}_peak_a"), who, turn, took.peak as f64 / MIB);
-    if key != "huge" {
+    if !is_brief(source) {
         report.blobs.add(&format!("{key}_cpu_a"), who, turn, took.cpu);
         note_servers(report, key, who, turn, &usage);
     }
@@ -173,11 +180,11 @@ async fn by_rhio(
         report.blobs.add(&format!("{key}_peak_a"), rhio, turn, nodes.of_a.rss_peak_bytes() as f64 / MIB);
         report.blobs.add(&format!("{key}_peak_b"), rhio, turn, nodes.of_b.rss_peak_bytes() as f64 / MIB);
     }
-    if key != "huge" && (!ready || key == "large") {
+    if !is_brief(source) && (!ready || key == "large") {
         report.blobs.add(&format!("{phase}_cpu_a"), rhio, turn, of(&usage, "rhio A"));
         report.blobs.add(&format!("{phase}_cpu_b"), rhio, turn, of(&usage, "rhio B"));
     }
-    if key != "huge" && !ready {
+    if !is_brief(source) && !ready {
         note_servers(report, key, rhio, turn, &usage);
     }
     if key == "small" && !ready {
@@ -191,6 +198,11 @@ async fn by_rhio(
     Ok(())
 }
 
+/// Whether only time and memory are told of it.
+fn is_brief(source: &Source) -> bool {
+    matches!(source.key, "medium" | "huge")
+}
+
 fn note_complaints(report: &mut Report, complaints: Vec<String>) {
     if let Some(first) = complaints.first() {
         report.note(format!("{} warnings and errors in rhio's logs, such as {first}", complaints.len()));
@@ -199,7 +211,7 @@ fn note_complaints(report: &mut Report, complaints: Vec<String>) {
 
 fn note_time(report: &mut Report, key: &str, who: Who, turn: usize, source: &Source, time: Duration) {
     let seconds = time.as_secs_f64();
-    let rate = if source.len() == 1 { source.bytes as f64 / MIB } else { source.len() as f64 } / seconds;
+    let rate = if source.in_bytes { source.bytes as f64 / MIB } else { source.len() as f64 } / seconds;
     report.blobs.add(key, who, turn, rate);
     report.blobs.add(&format!("{key}_seconds"), who, turn, seconds);
 }

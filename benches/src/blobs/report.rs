@@ -34,7 +34,7 @@ impl Who {
 struct Metric(&'static str, &'static str, &'static str, usize, bool);
 
 /// Everything, in the order of the table. Keys of processor time and memory are put together from a phase and a process.
-const METRICS: [Metric; 37] = [
+const METRICS: [Metric; 41] = [
     Metric("large", "large object, A knows nothing of it", "MiB/s", 0, true),
     Metric("large_seconds", "  time", "s", 2, false),
     Metric("large_ready", "large object, A has hashed it before", "MiB/s", 0, true),
@@ -43,10 +43,14 @@ const METRICS: [Metric; 37] = [
     Metric("small_seconds", "  time", "s", 2, false),
     Metric("small_ready", "small objects, A has hashed them before", "1/s", 0, true),
     Metric("small_ready_seconds", "  time", "s", 2, false),
+    Metric("medium", "objects of 20 MiB, A knows nothing of them", "MiB/s", 0, true),
+    Metric("medium_seconds", "  time", "s", 2, false),
     Metric("huge", "huge object, A knows nothing of it", "MiB/s", 0, true),
     Metric("huge_seconds", "  time", "s", 2, false),
     Metric("large_peak_a", "memory, peak, large object: rclone, or rhio A", "MiB", 0, false),
     Metric("large_peak_b", "  rhio B", "MiB", 0, false),
+    Metric("medium_peak_a", "memory, peak, objects of 20 MiB: rclone, or rhio A", "MiB", 0, false),
+    Metric("medium_peak_b", "  rhio B", "MiB", 0, false),
     Metric("small_peak_a", "memory, peak, small objects: rclone, or rhio A", "MiB", 0, false),
     Metric("small_peak_b", "  rhio B", "MiB", 0, false),
     Metric("huge_peak_a", "memory, peak, huge object: rclone, or rhio A", "MiB", 0, false),

@@ -17,7 +17,9 @@ use tempfile::TempDir;
 use testkit::WeedServer;
 
 /// Bytes of a small object.
-pub const SMALL: usize = 10 * 1024;
+pub const SMALL: usize = 10 << 10;
+/// Bytes of one that comes in several parts.
+pub const MEDIUM: usize = 20 << 20;
 /// Objects that are put or looked at side by side.
 const AT_ONCE: usize = 8;
 const PIECE: usize = 4 << 20;
@@ -36,6 +38,8 @@ pub struct Servers {
 pub struct Source {
     /// What the keys of its measurements begin with.
     pub key: &'static str,
+    /// Whether bytes say how fast it goes, and not objects.
+    pub in_bytes: bool,
     pub bucket: String,
     pub bytes: u64,
     hashes: Arc<HashMap<String, BlobHash>>,
@@ -80,22 +84,23 @@ impl Servers {
         bucket.put_file("object", &path).await;
         std::fs::remove_file(path)?;
         let hashes = Arc::new([("object".to_owned(), hash)].into());
-        Ok(Source { key, bucket: bucket.name().to_owned(), bytes, hashes })
+        Ok(Source { key, in_bytes: true, bucket: bucket.name().to_owned(), bytes, hashes })
     }
 
-    /// Puts many small ones there.
-    pub async fn many(&self, key: &'static str, count: u64) -> anyhow::Result<Source> {
+    /// Puts many there.
+    pub async fn many(&self, key: &'static str, count: u64, size: usize) -> anyhow::Result<Source> {
         let bucket = self.a.create_bucket(&format!("{key}-source")).await;
         let put = async |number: u64| {
             let name = format!("folder-{}/object-{number}", number % 10);
-            let content: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(SMALL).collect();
+            let mut content = vec![0; size];
+            fastrand::fill(&mut content);
             let hash = hash(&content)?;
             bucket.put(&name, content).await;
             anyhow::Ok((name, hash))
         };
         let hashes: HashMap<_, _> = stream::iter(0..count).map(put).buffer_unordered(AT_ONCE).try_collect().await?;
-        let bytes = count * SMALL as u64;
-        Ok(Source { key, bucket: bucket.name().to_owned(), bytes, hashes: Arc::new(hashes) })
+        let bytes = count * size as u64;
+        Ok(Source { key, in_bytes: size > SMALL, bucket: bucket.name().to_owned(), bytes, hashes: Arc::new(hashes) })
     }
 
     /// A new bucket.

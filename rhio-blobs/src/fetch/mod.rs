@@ -11,7 +11,7 @@ use bao_tree::iter::{BaoChunk, ResponseIter};
 use bao_tree::{ChunkNum, ChunkRanges};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use iroh::endpoint::{ConnectionError, ReadError, WriteError};
+use iroh::endpoint::{ConnectionError, ReadError, VarInt, WriteError};
 use iroh_blobs::util::{RecvStream, SendStream};
 use rhio_core::id::BlobHash;
 use thiserror::Error;
@@ -98,7 +98,7 @@ where
     R: RecvStream + 'static,
     W: SendStream + 'static,
 {
-    let step = Step::Ask { recv, send, hash, size, range };
+    let step = Step::Ask { recv, send: Asking(Some(send)), hash, size, range };
     Box::pin(stream::unfold(step, |step| async move {
         match step {
             Step::Ask { recv, send, hash, size, range } => match Response::begin(recv, send, hash, size, range).await {
@@ -111,9 +111,34 @@ where
     }))
 }
 
+/// A stream that a request is still to be written to. Dropped before that it is reset: a stream that is just dropped ends
+/// well, and the peer would take what is on it, or nothing, for the request of a node that does not know the protocol.
+struct Asking<W: SendStream>(Option<W>);
+
+impl<W: SendStream> Asking<W> {
+    async fn ask(mut self, request: Vec<u8>) -> io::Result<()> {
+        if let Some(send) = &mut self.0 {
+            send.send_bytes(request.into()).await?;
+            send.sync().await?;
+        }
+        // The request ends with its stream.
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl<W: SendStream> Drop for Asking<W> {
+    fn drop(&mut self) {
+        if let Some(send) = &mut self.0 {
+            // On a stream that is gone there is nothing to reset.
+            let _ = send.reset(VarInt::from_u32(0));
+        }
+    }
+}
+
 /// What is to be done next.
-enum Step<R, W> {
-    Ask { recv: R, send: W, hash: BlobHash, size: u64, range: Range<u64> },
+enum Step<R, W: SendStream> {
+    Ask { recv: R, send: Asking<W>, hash: BlobHash, size: u64, range: Range<u64> },
     Read(Response<R>),
     Failed(Option<FetchError>),
 }
@@ -134,7 +159,7 @@ struct Response<R> {
 impl<R: RecvStream> Response<R> {
     async fn begin(
         mut recv: R,
-        mut send: impl SendStream,
+        send: Asking<impl SendStream>,
         hash: BlobHash,
         size: u64,
         range: Range<u64>,
@@ -154,10 +179,7 @@ impl<R: RecvStream> Response<R> {
             ChunkRanges::from(ChunkNum(first)..ChunkNum(last))
         };
         let request = encode_request(hash, first, (size > 0).then_some(last));
-        send.send_bytes(request.into()).await.map_err(lost)?;
-        send.sync().await.map_err(lost)?;
-        // The request ends with its stream.
-        drop(send);
+        send.ask(request).await.map_err(lost)?;
 
         let mut claimed = [0; 8];
         recv.recv_exact(&mut claimed).await.map_err(|error| failed(error, start))?;
@@ -174,7 +196,7 @@ impl<R: RecvStream> Response<R> {
         })
     }
 
-    async fn next<W>(mut self) -> Option<(Result<Bytes, FetchError>, Step<R, W>)> {
+    async fn next<W: SendStream>(mut self) -> Option<(Result<Bytes, FetchError>, Step<R, W>)> {
         match self.fill().await {
             Ok(()) if self.piece.is_empty() => {
                 let rest = self.recv.recv_bytes(1).await;

@@ -8,7 +8,7 @@ use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
 use iroh::{Endpoint, RelayMode};
 use rhio_blobs::fetch::{Fetch, FetchError, fetch};
 use rhio_blobs::hashing::GROUP;
-use rhio_blobs::serve::{read_request, respond};
+use rhio_blobs::serve::{ServeError, read_request, respond};
 
 use crate::support::{Blob, Memory, content};
 
@@ -159,4 +159,18 @@ async fn many_small_blobs_come_at_once() {
         async move { assert_eq!(drain(open(pair, blob).await).await, (blob.data.to_vec(), None)) }
     });
     tokio::join!(provider, getter);
+}
+
+/// Whoever changes its mind has not asked for anything, least of all in a way that is not allowed.
+#[tokio::test]
+async fn a_fetch_that_is_dropped_before_it_asks_is_no_request() {
+    let (pair, blob) = (connect().await, Blob::new(content(GROUP)));
+    let (mut send, recv) = pair.getter.open_bi().await.unwrap();
+    // As a frame that goes before it.
+    send.write_all(b"x").await.unwrap();
+    let (_send, mut asked) = accept(&pair).await;
+    asked.read_exact(&mut [0]).await.unwrap();
+    drop(fetch(recv, send, blob.hash, blob.size(), 0..blob.size()));
+    let request = tokio::time::timeout(DEADLINE, read_request(&mut asked)).await.unwrap();
+    assert!(matches!(request, Err(ServeError::Receive(_))), "{request:?}");
 }

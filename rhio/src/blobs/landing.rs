@@ -37,6 +37,10 @@ const STALL: Duration = Duration::from_secs(60);
 /// Objects from this size on have their progress logged.
 const LARGE: u64 = 256 * 1024 * 1024;
 
+fn stall() -> Duration {
+    failpoint::setting("RHIO_TEST_STALL_SECONDS").map_or(STALL, Duration::from_secs)
+}
+
 /// Why an object did not land.
 #[derive(Debug, Error)]
 pub enum LandError {
@@ -53,7 +57,7 @@ pub enum LandError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// Nothing came.
-    #[error("no content came for {} s", STALL.as_secs())]
+    #[error("no content came for {} s", stall().as_secs())]
     Stalled,
     /// It must be tried again from the beginning.
     #[error("{0}")]
@@ -224,7 +228,7 @@ impl Landing {
             let (seen, count) = (seen.clone(), count.clone());
             async move {
                 let mut body = body?;
-                let error = match tokio::time::timeout(STALL, body.next()).await {
+                let error = match tokio::time::timeout(stall(), body.next()).await {
                     Ok(Some(Ok(bytes))) => {
                         count.add(bytes.len() as u64);
                         failpoint::hit("bytes-verified");

@@ -232,6 +232,7 @@ pub(super) async fn get_text(url: &str) -> Result<String, String> {
 
 fn new_client() -> Client {
     // A connection belongs to the runtime of the test that made it, so none is kept for the next test.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder().no_proxy().pool_max_idle_per_host(0);
     builder.build().unwrap_or_else(|e| panic!("cannot make an HTTP client: {e}"))
 }

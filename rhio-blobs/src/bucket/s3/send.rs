@@ -24,6 +24,8 @@ const MAX_WORDS: usize = 300;
 
 /// A client for requests to this endpoint.
 pub(super) fn client(endpoint: &Url, ca_pem: Option<&[u8]>) -> Result<Client, String> {
+    // The same as everywhere in this program; who has chosen before is not overruled.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("rhio/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)

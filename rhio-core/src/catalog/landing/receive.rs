@@ -6,7 +6,8 @@ use crate::catalog::{Entry, Known, Put};
 use crate::object::ObjectKey;
 
 impl Landing {
-    /// Takes consecutive entries of the log, the first of which has this number; what was received before is skipped.
+    /// Takes consecutive entries of the log, the first of which has this number; what was received before is skipped. It
+    /// is the caller's duty to leave no gap: a log is a chain.
     pub fn receive(&mut self, first: u64, entries: &[Entry], now_ms: u64) {
         debug_assert!(first <= self.next, "entries are consecutive");
         for (index, entry) in (first..).zip(entries) {

@@ -14,7 +14,7 @@ pub const OUT: &str = "bucket-out-1";
 /// Where they appear in B.
 pub const IN: &str = "bucket-in-1";
 
-/// Content that is the same in every run and looks like nothing: a generator of Marsaglia's.
+/// Content that looks like nothing, another one for each number: Marsaglia's generator.
 pub fn content(number: u64, len: usize) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
