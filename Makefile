@@ -19,6 +19,7 @@ test: servers ## Runs every test
 .PHONY: soak
 soak: servers ## Crashes and power cuts at random for SECONDS=600 each
 	RHIO_CRASH_SECONDS=$(or $(SECONDS),600) $(CARGO) test --workspace --test crash --test power_cut random -- --nocapture --test-threads=1
+	$(CARGO) test --workspace --test buckets_sizes soak -- --ignored
 
 .PHONY: fuzz
 fuzz: ## Fuzzes one TARGET=applier for SECONDS=60; their names are in fuzz/src/lib.rs

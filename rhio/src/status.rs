@@ -68,6 +68,21 @@ struct Inner {
     troubles: Option<(Instant, u32)>,
 }
 
+impl Inner {
+    /// Returns whether it is to be logged.
+    fn note_trouble(&mut self, reason: &str) -> bool {
+        let new = self.report.last_error.as_deref() != Some(reason);
+        self.report.last_error = Some(reason.to_owned());
+        if self.troubles.is_none_or(|(since, _)| since.elapsed() > REPEAT) {
+            self.troubles = Some((Instant::now(), 0));
+            return true;
+        }
+        let Some((_, count)) = &mut self.troubles else { return true };
+        *count += u32::from(new);
+        new && *count < MAX_TROUBLES
+    }
+}
+
 impl Entry {
     /// A new entry; `name` begins its log lines.
     pub fn new(name: String) -> Self {
@@ -134,18 +149,7 @@ impl Entry {
     /// Something is wrong with a part of it, such as one object; the rest goes on. Logged at once when it is new, and
     /// again while it lasts; when there are many, only some are.
     pub fn trouble(&self, reason: &str) {
-        let log = self.with(|inner| {
-            let new = inner.report.last_error.as_deref() != Some(reason);
-            inner.report.last_error = Some(reason.to_owned());
-            if inner.troubles.is_none_or(|(since, _)| since.elapsed() > REPEAT) {
-                inner.troubles = Some((Instant::now(), 0));
-                return true;
-            }
-            let Some((_, count)) = &mut inner.troubles else { return true };
-            *count += u32::from(new);
-            new && *count < MAX_TROUBLES
-        });
-        if log {
+        if self.with(|inner| inner.note_trouble(reason)) {
             warn!("{}: {reason}", self.name);
         } else {
             debug!("{}: {reason}", self.name);
@@ -172,6 +176,15 @@ impl Entry {
             inner.report.refused += 1;
             inner.report.last_error = Some(reason.to_owned());
         });
+    }
+
+    /// A peer sent something for a part of it, such as one object, that was not accepted. Returns whether it is time to
+    /// log it, which is decided as for [`trouble`](Self::trouble).
+    pub fn refused_part(&self, reason: &str) -> bool {
+        self.with(|inner| {
+            inner.report.refused += 1;
+            inner.note_trouble(reason)
+        })
     }
 
     /// It was begun anew because nothing moved.

@@ -69,14 +69,13 @@ fn number_of(bytes: &[u8]) -> u32 {
 }
 
 async fn of_many_overwrites_the_last_wins_and_none_older_follows_a_newer_one(kind: Kind) {
-    const VERSIONS: u32 = 40;
     let (mut a, mut b) = bucket_pair(kind).await;
     start(&mut a, &mut b).await;
     // One in a single piece, one in parts.
-    for (key, len) in [("small", 2_000), ("large", 9 << 20)] {
-        let last = version(VERSIONS, len);
+    for (key, len, versions) in [("small", 2_000, 40), ("large", 9 << 20, 12)] {
+        let last = version(versions, len);
         let overwrite = async {
-            for number in 1..=VERSIONS {
+            for number in 1..=versions {
                 put(&a, "out", key, version(number, len)).await;
                 tokio::time::sleep(Duration::from_millis(u64::from(number % 7) * 20)).await;
             }
@@ -328,7 +327,7 @@ async fn odd_keys_arrive_as_they_are(source: Kind, destination: Kind) {
     wanted.sort_unstable();
     wait_for_keys(&b, "inbox", &wanted).await;
     // And each can go, a few at a time.
-    for (few, rest) in odd.chunks(5).scan(odd.len(), |left, few| {
+    for (few, rest) in odd.chunks(10).scan(odd.len(), |left, few| {
         *left -= few.len();
         Some((few, *left))
     }) {

@@ -94,6 +94,66 @@ proptest! {
     }
 }
 
+/// Above a few MiB the tree is deeper, the response takes many pieces, and what was right before is long gone.
+#[tokio::test]
+async fn a_flipped_bit_far_inside_a_large_blob_is_noticed() {
+    let blob = Blob::new(content((4 << 20) + 1234));
+    let right = response(&blob, 0..blob.size()).await;
+    // Where leaves are in the response: content is its own best mark.
+    let place = |offset: usize| {
+        let leaf = &blob.data[offset..offset + 64];
+        right.windows(64).position(|window| window == leaf).unwrap()
+    };
+    let len = blob.data.len();
+    for offset in [3_000_000, 3 * 1024 * 1024, (3 << 20) + GROUP - 64, 4_000_000, len - 64] {
+        for bit in [0, 7] {
+            let mut bytes = right.clone();
+            bytes[place(offset)] ^= 1 << bit;
+            let (got, error) = get(&blob, blob.size(), 0..blob.size(), bytes.into()).await;
+            // Everything before the group is right and comes out; nothing of the group does.
+            assert_eq!(got.len(), offset / GROUP * GROUP);
+            assert!(blob.data.starts_with(&got));
+            assert_eq!(error, Some(FetchError::Violation { offset: got.len() as u64 }));
+        }
+    }
+    // A parent that is met in the middle: it stands before the first leaf below it, here those of the third MiB.
+    let parent = place(2 << 20) - 64;
+    let mut bytes = right.clone();
+    bytes[parent] ^= 1;
+    let (got, error) = get(&blob, blob.size(), 0..blob.size(), bytes.into()).await;
+    assert_eq!(got.len(), 2 << 20);
+    assert_eq!(error, Some(FetchError::Violation { offset: 2 << 20 }));
+    // Two leaves that change places are as wrong.
+    let (one, two) = (place(3 << 20), place((3 << 20) + 4 * GROUP));
+    let mut bytes = right.clone();
+    let (before, after) = bytes.split_at_mut(two);
+    before[one..one + GROUP].swap_with_slice(&mut after[..GROUP]);
+    let (got, error) = get(&blob, blob.size(), 0..blob.size(), bytes.into()).await;
+    assert_eq!(got.len(), 3 << 20);
+    assert_eq!(error, Some(FetchError::Violation { offset: 3 << 20 }));
+    assert_eq!(get(&blob, blob.size(), 0..blob.size(), right.into()).await, (blob.data.to_vec(), None));
+}
+
+/// The same for a part of it, as parts are fetched: the neighbours do not count.
+#[tokio::test]
+async fn a_flipped_bit_in_a_part_of_a_large_blob_is_noticed() {
+    let blob = Blob::new(content((4 << 20) + 1234));
+    let (start, end) = (3u64 << 20, 4u64 << 20);
+    let right = response(&blob, start..end).await;
+    for at in [0, 7, 8, 100, right.len() / 2, right.len() - 1] {
+        let mut bytes = right.clone();
+        bytes[at] ^= 1;
+        let (got, error) = get(&blob, blob.size(), start..end, bytes.into()).await;
+        assert!(blob.data[start as usize..].starts_with(&got) && got.len() < 1 << 20);
+        assert!(error.is_some_and(|error| error.is_violation()));
+    }
+    // The right bytes of another part are the wrong ones here.
+    let other = response(&blob, (1 << 20)..(2 << 20)).await;
+    let (got, error) = get(&blob, blob.size(), start..end, other.into()).await;
+    assert!(got.is_empty());
+    assert_eq!(error, Some(FetchError::Violation { offset: start }));
+}
+
 #[tokio::test]
 async fn more_than_was_asked_for_is_noticed_after_all_that_was() {
     let blob = Blob::new(content(5 * GROUP));

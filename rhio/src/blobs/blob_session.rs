@@ -65,7 +65,7 @@ impl BlobError {
 pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
     let Incoming { peer, writer, reader, connection: _connection } = incoming;
     writer.set_priority(PRIORITY);
-    let mut send = writer.into_stream();
+    let mut send = writer.into_stream()?;
     let mut recv = reader.into_stream()?;
     let outcome: Result<(), BlobError> = async {
         let request = tokio::time::timeout(REQUEST, serve::read_request(&mut recv)).await;

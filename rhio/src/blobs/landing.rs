@@ -219,7 +219,7 @@ impl Landing {
         let (mut writer, reader) = stream::open(&self.connection).await?;
         writer.set_priority(PRIORITY);
         writer.send(&Frame::Blob).await?;
-        let (send, recv) = (writer.into_stream(), reader.into_stream()?);
+        let (send, recv) = (writer.into_stream()?, reader.into_stream()?);
         let len = range.end - range.start;
         let watch = Watch::default();
         let (seen, count) = (watch.clone(), progress.counter());

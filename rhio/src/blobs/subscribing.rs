@@ -615,8 +615,11 @@ impl Driver<'_> {
             }
             Err(error) => {
                 if error.is_violation() {
-                    status.refused(&error.to_string());
-                    warn!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
+                    if status.refused_part(&format!("'{key}': {error}")) {
+                        warn!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
+                    } else {
+                        debug!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
+                    }
                 } else if matches!(error, LandError::Superseded | LandError::Again(_))
                     || (error.is_unavailable() && self.held.plan.failures(key) == 0)
                 {

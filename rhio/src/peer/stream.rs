@@ -151,13 +151,24 @@ impl FrameReader {
 
 /// Writes frames.
 pub struct FrameWriter {
-    stream: SendStream,
+    stream: Option<SendStream>,
+    /// A frame has begun and is not sent to its end.
+    broken: bool,
+}
+
+impl Drop for FrameWriter {
+    fn drop(&mut self) {
+        // Dropped, a stream ends well. A peer would take half of a frame for a broken protocol.
+        if self.broken {
+            self.reset(CloseCode::Done);
+        }
+    }
 }
 
 impl FrameWriter {
     /// Writes to this stream.
     pub fn new(stream: SendStream) -> Self {
-        Self { stream }
+        Self { stream: Some(stream), broken: false }
     }
 
     /// Sends a frame; returns when the stream's flow control has taken it. Not cancel-safe.
@@ -173,28 +184,41 @@ impl FrameWriter {
     /// # Errors
     /// When the peer does not read any more, or the connection is gone.
     pub async fn send_bytes(&mut self, frame: Bytes) -> Result<(), StreamError> {
-        Ok(self.stream.write_chunk(frame).await?)
+        let Some(stream) = &mut self.stream else { return Err(StreamError::Unexpected) };
+        self.broken = true;
+        stream.write_chunk(frame).await?;
+        self.broken = false;
+        Ok(())
     }
 
     /// The stream itself, to go on with in another protocol.
-    pub fn into_stream(self) -> SendStream {
-        self.stream
+    ///
+    /// # Errors
+    /// When a frame was not sent to its end.
+    pub fn into_stream(mut self) -> Result<SendStream, StreamError> {
+        self.stream.take().filter(|_| !self.broken).ok_or(StreamError::Unexpected)
     }
 
     /// Streams of higher priority are sent first.
     pub fn set_priority(&self, priority: i32) {
-        let _ = self.stream.set_priority(priority);
+        if let Some(stream) = &self.stream {
+            let _ = stream.set_priority(priority);
+        }
     }
 
     /// Says that nothing more comes, and waits a moment for the peer to have read it all.
     pub async fn finish(mut self) {
-        let _ = self.stream.finish();
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.stopped()).await;
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.finish();
+            let _ = tokio::time::timeout(Duration::from_secs(2), stream.stopped()).await;
+        }
     }
 
     /// Breaks off with a code.
     pub fn reset(&mut self, code: CloseCode) {
-        let _ = self.stream.reset(VarInt::from_u32(code.code()));
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.reset(VarInt::from_u32(code.code()));
+        }
     }
 }
 

@@ -198,8 +198,8 @@ impl Author {
                 let _ = reader.next().await;
             }
             Ok(Some(Frame::Blob)) => {
-                if let Ok(recv) = reader.into_stream() {
-                    self.serve_blob(writer.into_stream(), recv).await;
+                if let (Ok(send), Ok(recv)) = (writer.into_stream(), reader.into_stream()) {
+                    self.serve_blob(send, recv).await;
                 }
             }
             _ => {}

@@ -6,6 +6,7 @@ pub mod blob_peer;
 pub mod buckets;
 pub mod login;
 pub mod peer;
+pub mod s3_proxy;
 
 use std::time::Duration;
 
