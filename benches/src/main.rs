@@ -30,15 +30,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use options::{Options, Part, Side};
 use report::Report;
 
-/// Above so many busy processors before we begin, numbers are worth little.
-const QUIET: f64 = 0.1;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     let mut report = Report::default();
     let noise = usage::noise().await;
-    if noise > QUIET {
+    if noise > usage::QUIET {
         report.note(format!("{noise:.2} processors were busy before this began: the numbers are worth little"));
         eprintln!("this machine is not quiet: {noise:.2} processors are busy");
     }

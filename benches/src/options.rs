@@ -1,5 +1,7 @@
 //! What to measure, and how much of it.
 
+use std::time::Duration;
+
 use clap::{Parser, ValueEnum};
 
 /// Measures rhio beside what one would use without it: messages beside NATS's own leaf-node source, buckets beside
@@ -30,6 +32,9 @@ pub struct Options {
     /// Messages in each latency measurement, at 1,000 a second [default: 10000, quick: 2000]
     #[arg(long)]
     latency_messages: Option<u64>,
+    /// Seconds to wait at most, before each measurement of buckets, for others to leave the machine alone
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    wait: u64,
     /// MiB of the large object [default: 1024, quick: 128]
     #[arg(long, value_name = "MIB")]
     object: Option<u64>,
@@ -147,6 +152,11 @@ impl Options {
     /// Messages that are published one by one.
     pub fn single_messages(&self) -> u64 {
         if self.quick { 500 } else { 2_000 }
+    }
+
+    /// How long to wait for a quiet machine.
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait)
     }
 
     /// Bytes of the large object.

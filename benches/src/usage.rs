@@ -40,6 +40,9 @@ impl Threads {
     }
 }
 
+/// With more processors busy without us, numbers are worth little.
+pub const QUIET: f64 = 0.1;
+
 /// What one process used.
 #[derive(Clone, Debug)]
 pub struct Used {
@@ -127,6 +130,12 @@ pub async fn noise() -> f64 {
     let meter = Meter::start(&[]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     meter.read(&[]).others
+}
+
+/// Waits until others leave the machine alone for a second, but not longer than this.
+pub async fn quiet(longest: Duration) {
+    let end = Instant::now() + longest;
+    while Instant::now() < end && noise().await > QUIET {}
 }
 
 /// Lets the kernel write out what earlier measurements left behind, so that it does not do so during the next one.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod applier;
+mod blob_request;
 mod decode;
 mod filter;
 mod landing;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "frame", run: decode::frame, seeds: seeds::frames },
     Target { name: "record", run: decode::record, seeds: seeds::records },
     Target { name: "manifest", run: decode::manifest, seeds: seeds::manifests },
@@ -42,6 +43,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "catalog", run: decode::catalog, seeds: seeds::catalogs },
     Target { name: "bucket", run: decode::bucket, seeds: seeds::buckets },
     Target { name: "progress", run: decode::progress, seeds: seeds::progresses },
+    Target { name: "blob_request", run: blob_request::run, seeds: blob_request::seeds },
     Target { name: "filter", run: filter::run, seeds: seeds::filters },
     Target { name: "session", run: session::run, seeds: seeds::scripts },
     Target { name: "landing", run: landing::run, seeds: seeds::scripts },

@@ -104,9 +104,15 @@ async fn content_of_a_bucket_that_a_node_may_not_read_is_not_sent_to_it() {
     let (_send, mut recv) = ask(&connection, &request(hash(&open), &[0, 49])).await;
     let sent = all(&mut recv).await.expect("it is sent");
     assert!(sent.len() > open.len() && sent.ends_with(&open[49_152..]));
-    // Its own part of a chunk more proves the size only.
-    let (_send, mut recv) = ask(&connection, &request(hash(&open), &[1 << 40, 1])).await;
-    assert_eq!(all(&mut recv).await.expect("the proof")[..8], 50_000u64.to_le_bytes());
+    // What is behind the end only gets the proof of the size, wherever that is.
+    for spans in [&[1 << 40, 1][..], &[1 << 40], &[u64::MAX], &[u64::MAX - 1, 1], &[49, u64::MAX - 49]] {
+        let (_send, mut recv) = ask(&connection, &request(hash(&open), spans)).await;
+        let proof = all(&mut recv).await.expect("the proof");
+        assert_eq!(proof[..8], 50_000u64.to_le_bytes());
+        assert!(proof.len() < 20_000, "{spans:?}: {} bytes", proof.len());
+    }
+    let (_send, mut recv) = ask(&connection, &request(hash(&open), &[0, u64::MAX])).await;
+    assert_eq!(all(&mut recv).await.expect("all of it"), sent);
     assert_unharmed(a, b).await;
 }
 

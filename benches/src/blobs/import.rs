@@ -13,7 +13,7 @@ use super::servers::{Place, Servers, hash_file};
 use super::{MIB, note_complaints, program, time_for};
 use crate::options::{Options, Side};
 use crate::report::Report;
-use crate::usage::settle;
+use crate::usage::{quiet, settle};
 
 const NO_B3SUM: &str = "b3sum is missing, so hashing is measured beside nothing: apt-get install b3sum";
 
@@ -31,6 +31,7 @@ pub async fn run(
         let Some(rclone) = rclone else { break };
         let bucket = servers.bucket(Place::A).await;
         settle().await;
+        quiet(options.wait()).await;
         let took = rclone.upload(who, &path, (&servers.a, &bucket)).await?;
         servers.check_import(&bucket, "file", hash).await?;
         report.blobs.add("import", who, turn, rate(took.time.as_secs_f64()));
@@ -70,6 +71,7 @@ pub async fn run(
     rhio.wait_for_log("the catalog is complete", time_for(0)).await;
     let client = nats.client().await;
     settle().await;
+    quiet(options.wait()).await;
     let begun = Instant::now();
     let wish = path.display().to_string();
     let answer = client.send_request("rhio.import", request(wish, time_for(options.object_size()))).await?;

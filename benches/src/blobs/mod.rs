@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::options::{Options, Part, Side};
 use crate::report::Report;
-use crate::usage::{Meter, Usage, settle};
+use crate::usage::{Meter, Usage, quiet, settle};
 
 use nodes::{Bucket, Nodes};
 use rclone::Rclone;
@@ -107,6 +107,7 @@ async fn compare(
         let what = format!("turn {}, {}, {}{}", turn + 1, source.key, who.name(), if ready { ", ready" } else { "" });
         let bucket = servers.bucket(Place::B).await;
         settle().await;
+        quiet(options.wait()).await;
         let result = match (who, rclone) {
             (Who::Rhio, _) if options.wants_side(Side::Rhio) => {
                 eprintln!("{what}");

@@ -17,7 +17,7 @@ const BUFFER: usize = 64 * 1024;
 pub struct Proxy {
     address: SocketAddr,
     to_server: Arc<AtomicU64>,
-    from_server: Arc<AtomicU64>,
+    sent_by_server: Arc<AtomicU64>,
     _task: JoinSet<()>,
 }
 
@@ -27,10 +27,10 @@ impl Proxy {
         let target: SocketAddr = endpoint.trim_start_matches("http://").parse().context("the address of a server")?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot bind a TCP port")?;
         let address = listener.local_addr()?;
-        let (to_server, from_server) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let (to_server, sent_by_server) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
         let mut task = JoinSet::new();
-        task.spawn(serve(listener, target, Arc::clone(&to_server), Arc::clone(&from_server)));
-        Ok(Self { address, to_server, from_server, _task: task })
+        task.spawn(serve(listener, target, Arc::clone(&to_server), Arc::clone(&sent_by_server)));
+        Ok(Self { address, to_server, sent_by_server, _task: task })
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -44,12 +44,12 @@ impl Proxy {
     }
 
     /// Bytes that came from the server.
-    pub fn from_server(&self) -> u64 {
-        self.from_server.load(Ordering::Relaxed)
+    pub fn sent_by_server(&self) -> u64 {
+        self.sent_by_server.load(Ordering::Relaxed)
     }
 }
 
-async fn serve(listener: TcpListener, target: SocketAddr, to_server: Arc<AtomicU64>, from_server: Arc<AtomicU64>) {
+async fn serve(listener: TcpListener, target: SocketAddr, to_server: Arc<AtomicU64>, sent_by_server: Arc<AtomicU64>) {
     let mut copies = JoinSet::new();
     loop {
         let Ok((caller, _)) = listener.accept().await else { continue };
@@ -57,7 +57,7 @@ async fn serve(listener: TcpListener, target: SocketAddr, to_server: Arc<AtomicU
         let _ = (caller.set_nodelay(true), server.set_nodelay(true));
         let ((caller_in, caller_out), (server_in, server_out)) = (caller.into_split(), server.into_split());
         copies.spawn(copy(caller_in, server_out, Arc::clone(&to_server)));
-        copies.spawn(copy(server_in, caller_out, Arc::clone(&from_server)));
+        copies.spawn(copy(server_in, caller_out, Arc::clone(&sent_by_server)));
         while copies.try_join_next().is_some() {}
     }
 }
@@ -97,6 +97,6 @@ mod tests {
             answer
         };
         let ((), answer) = tokio::join!(server, caller);
-        assert_eq!((answer.as_slice(), proxy.to_server(), proxy.from_server()), (&b"and an answer"[..], 5, 13));
+        assert_eq!((answer.as_slice(), proxy.to_server(), proxy.sent_by_server()), (&b"and an answer"[..], 5, 13));
     }
 }

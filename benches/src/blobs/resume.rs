@@ -29,7 +29,7 @@ pub async fn run(servers: &mut Servers, source: &Source, turn: usize, report: &m
     let mut nodes = Nodes::new(&from, &to).await?;
     nodes.prepare().await?;
     settle().await;
-    let read_before = at_a.from_server();
+    let read_before = at_a.sent_by_server();
     nodes.start().await?;
     let deadline = Instant::now() + time_for(source.bytes);
     // Somewhere in the middle, another place each time.
@@ -53,7 +53,7 @@ pub async fn run(servers: &mut Servers, source: &Source, turn: usize, report: &m
         ("resume_at", written as f64 / MIB),
         ("resume_there", there as f64 / MIB),
         ("resume_again", again(total)),
-        ("resume_read_again", again(at_a.from_server() - read_before)),
+        ("resume_read_again", again(at_a.sent_by_server() - read_before)),
         ("resume_seconds", (arrived - begun).as_secs_f64()),
     ] {
         report.blobs.add(key, Who::Rhio, turn, value);

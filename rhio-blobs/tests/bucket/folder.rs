@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use futures_util::FutureExt as _;
 use rhio_blobs::bucket::folder::FolderRoot;
 use rhio_blobs::bucket::{Bucket as _, BucketError, Condition, Labels};
 
@@ -143,4 +144,22 @@ async fn names_that_are_no_keys_are_told() {
     let page = place.bucket.list(None).await.unwrap();
     assert_eq!(page.objects.len(), 1);
     assert_eq!(page.skipped.len(), 2);
+}
+
+/// Also when the file is only about to be made: that goes on without whoever wanted it.
+#[test]
+fn a_write_that_is_given_up_at_once_leaves_nothing_behind() {
+    // With one thread, what is to be done there is done one after the other.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let place = on_folder().await;
+        for _ in 0..100 {
+            let (key, labels) = (key("k"), labels(true));
+            let put = place.bucket.put(&key, content("never wanted"), &labels, &Condition::None);
+            assert!(put.now_or_never().is_none());
+        }
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(fs::read_dir(path(&place, ".rhio/tmp")).unwrap().count(), 0);
+        assert!(!path(&place, "bucket/k").exists());
+    });
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test program uses some of it")]
 
+pub mod bad_author;
 pub mod blob_peer;
 pub mod buckets;
 pub mod login;

@@ -85,8 +85,11 @@ impl Place {
     /// Content as a file beside its place, on the disk.
     pub(super) async fn new_file(&self, content: Content) -> Result<Temporary, BucketError> {
         let temporary = self.temporary();
-        let file = tokio::fs::File::create_new(&temporary.0).await;
-        let mut file = file.map_err(|e| self.error("create a file", &e))?;
+        // Where this future is dropped meanwhile, the file is made all the same: it must go with its guard.
+        let make = move || File::create_new(&temporary.0).map(|file| (temporary, file));
+        let made = tokio::task::spawn_blocking(make).await.map_err(io::Error::other).flatten();
+        let (temporary, file) = made.map_err(|e| self.error("create a file", &e))?;
+        let mut file = tokio::fs::File::from_std(file);
         write_content(self, &mut file, content, |_| {}).await?;
         Ok(temporary)
     }
