@@ -1,3 +1,4 @@
 //! What operators and apps ask of a running node.
 
+pub mod model;
 pub mod service;
