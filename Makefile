@@ -5,14 +5,18 @@ CARGO ?= cargo
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: servers
 servers: ## Installs the servers that tests and the demo need into .servers
 	@scripts/servers
 
+.PHONY: browser
+browser:
+	@scripts/servers browser
+
 .PHONY: test
-test: servers ## Runs every test
+test: servers browser ## Runs every test
 	$(CARGO) test --workspace
 
 # RHIO_CRASH_SEED=… makes the same choices again.
@@ -20,6 +24,15 @@ test: servers ## Runs every test
 soak: servers ## Crashes and power cuts at random for SECONDS=600 each
 	RHIO_CRASH_SECONDS=$(or $(SECONDS),600) $(CARGO) test --workspace --test crash --test power_cut random -- --nocapture --test-threads=1
 	$(CARGO) test --workspace --test buckets_sizes soak -- --ignored
+
+.PHONY: chart
+chart: servers ## Checks the Helm chart with helm, Kubernetes' schemas, promtool, and rhio on what it renders
+	@$(CARGO) build --bin rhio
+	@scripts/chart
+
+.PHONY: image-check
+image-check: ## Lints the Dockerfile and the workflows, and looks at what a build would get
+	@scripts/image
 
 .PHONY: fuzz
 fuzz: ## Fuzzes one TARGET=applier for SECONDS=60; their names are in fuzz/src/lib.rs

@@ -69,6 +69,10 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     let me = PublicKey::from(key.verifying_key());
     summarise(&config, file.as_deref(), me);
 
+    let listener = match config.http_bind_port {
+        0 => None,
+        port => Some(http::bind(config.http_bind_address, port).await?),
+    };
     let (network, connections) = Network::bind(&key, &config.network_id, config.bind_port).await?;
     let listens: Vec<String> = network.sockets().iter().map(ToString::to_string).collect();
     for socket in &listens {
@@ -84,8 +88,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     expect(&overview, &config);
     // From now on whoever asks is told what the node waits for.
     let http = TaskTracker::new();
-    if config.http_bind_port > 0 {
-        let listener = http::bind(config.http_bind_address, config.http_bind_port).await?;
+    if let Some(listener) = listener {
         http.spawn(http::run(listener, Arc::clone(&overview), stop.clone()));
     }
     http.close();

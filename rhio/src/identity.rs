@@ -177,12 +177,22 @@ fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
 #[cfg(unix)]
 fn others_can_read(file: &File, path: &Path) -> io::Result<Option<String>> {
     use std::os::unix::fs::MetadataExt;
-    let mode = file.metadata()?.mode() & 0o777;
+    let metadata = file.metadata()?;
+    let mode = metadata.mode() & 0o777;
+    // The owner of what the kernel tells of this process is who it runs as.
+    let own = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == metadata.uid());
     let warning = || {
         let path = path.display();
         format!("the private key {path} can be used by others on this machine (mode {mode:04o}): chmod 600 {path}")
     };
-    Ok((mode & 0o077 != 0).then(warning))
+    Ok(is_loose(mode, own).then(warning))
+}
+
+/// Whether others can use a file with this mode. In Kubernetes a mounted secret is root's, and the pod reads it by its
+/// group: that is as closed as it gets.
+fn is_loose(mode: u32, own: bool) -> bool {
+    let others = if own { 0o077 } else { 0o037 };
+    mode & others != 0
 }
 
 #[cfg(not(unix))]
@@ -233,6 +243,12 @@ mod tests {
             assert!(error.contains("64 hex digits") && error.contains(reason), "{error}");
             assert!(content.is_empty() || !error.contains(content), "{error}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_only_the_group_may_read_is_closed_when_it_is_somebody_elses() {
+        assert!(!is_loose(0o600, true) && !is_loose(0o400, true) && !is_loose(0o440, false) && !is_loose(0o640, false));
+        assert!(is_loose(0o640, true) && is_loose(0o444, false) && is_loose(0o660, false));
     }
 
     #[test]

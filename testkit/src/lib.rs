@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checker;
+mod chromium;
 mod cluster;
 mod eventually;
 mod link;
@@ -17,6 +18,7 @@ mod process;
 mod rhio;
 mod weed;
 
+pub use chromium::{Chromium, Look, Page, find_chromium};
 pub use cluster::{Cluster, create_stream, link};
 pub use eventually::{Poll, Verdict, patience};
 pub use link::LossyLink;

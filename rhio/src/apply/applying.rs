@@ -268,6 +268,7 @@ impl Driver<'_> {
                     self.state_seq = stored?;
                     failpoint::hit("commit-stored");
                     self.committed().await?;
+                    self.note_lag(known.borrow().iter().find(|state| state.descriptor.id() == self.log));
                     failpoint::hit("applied-sent");
                 }
                 answer = self.sink.answer() => {

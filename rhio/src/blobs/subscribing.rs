@@ -533,6 +533,8 @@ impl Driver<'_> {
         let operation = CatalogOperation::verify(raw)?;
         let Some(copy) = &mut self.held.copy else { return Err(StreamError::Unexpected.into()) };
         let first = accept(copy, &operation)?;
+        let messages = operation.content().entries().len() as u64;
+        self.subscription.status.verified(Count { messages, bytes: operation.raw().len() as u64 });
         self.unstored.push_back((first, operation));
         self.moved = Instant::now();
         Ok(())

@@ -136,13 +136,10 @@ impl Checks {
 pub async fn run(node: Node, checks: Checks, stop: CancellationToken) {
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut changed = node.links.changed();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
-            // Not a reason to look by itself, but a moment in which much changes.
-            _ = changed.changed() => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,

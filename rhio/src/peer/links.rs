@@ -229,11 +229,6 @@ impl Links {
         self.wait(peer).await
     }
 
-    /// Tells of connections that come and go.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.inner.changed.subscribe()
-    }
-
     /// The sockets on which other nodes reach this one.
     pub fn sockets(&self) -> Vec<std::net::SocketAddr> {
         self.inner.network.sockets()

@@ -233,6 +233,10 @@ async fn import(screen: Screen, a: &Cluster, files: &mut Files, landings: &mut L
 
 /// What there is to try while it runs.
 fn play_on(screen: Screen, a: &Cluster, b: &Cluster) {
+    screen.heading("Look at it");
+    for (name, cluster) in [("A", a), ("B", b)] {
+        screen.line(format_args!("  dashboard of {name}: {}/   metrics: {0}/metrics", cluster.rhio.http_url()));
+    }
     screen.heading("Play on with it, in another terminal");
     screen.line("publish in A and read in B, with the NATS command line tool:");
     screen.line(format_args!("  nats --server {} pub energy.mine.meter1 hello", a.nats.url()));

@@ -1,0 +1,10 @@
+//! The dashboard in a real Chromium, beside real rhios, NATS servers and S3 servers.
+//!
+//! With `RHIO_TEST_PICTURES=<folder>` the tests leave pictures of what they saw there.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod hostile;
+mod page;
+mod shows;
+mod trouble;
