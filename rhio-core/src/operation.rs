@@ -213,6 +213,7 @@ pub struct SignedOperation<B> {
     hash: OpHash,
     seq: OpSeq,
     backlink: Option<OpHash>,
+    time: u64,
     author: PublicKey,
     log: LogId,
     content: B,
@@ -246,6 +247,7 @@ impl<B: OperationBody> SignedOperation<B> {
             hash: OpHash::from_bytes(*blake3::hash(&header).as_bytes()),
             seq,
             backlink: previous.map(|head| head.hash),
+            time,
             author: key.verifying_key().into(),
             log,
             content,
@@ -304,6 +306,7 @@ impl<B: OperationBody> SignedOperation<B> {
             hash: OpHash::from_bytes(*blake3::hash(&header_bytes).as_bytes()),
             seq: OpSeq(header.seq_num),
             backlink: header.backlink.as_ref().map(|hash| OpHash::from_bytes(*hash.as_bytes())),
+            time: header.timestamp.into(),
             author: header.verifying_key.into(),
             log: header.extensions.log,
             content: B::decode(body)?,
@@ -354,6 +357,16 @@ impl<B: OperationBody> SignedOperation<B> {
     /// Number and hash.
     pub fn head(&self) -> Head {
         Head { seq: self.seq, hash: self.hash }
+    }
+
+    /// The hash of the operation before it.
+    pub fn backlink(&self) -> Option<OpHash> {
+        self.backlink
+    }
+
+    /// When it was signed, in microseconds since the Unix epoch, by the author's clock.
+    pub fn signed_at(&self) -> u64 {
+        self.time
     }
 
     /// Who signed it.

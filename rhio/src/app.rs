@@ -21,7 +21,10 @@ use crate::blobs::store::Blobs;
 use crate::blobs::subscribing::{self, BucketSubscription};
 use crate::blobs::{blob_session, catalog_session, notifications, parts, publishing};
 use crate::config::{self, Access, Config, Loaded, Overrides};
-use crate::control::service;
+use crate::control::checks::{self as check, Checks};
+use crate::control::overview::{self, Overview, Running};
+use crate::control::{http, service};
+use crate::metrics::Metrics;
 use crate::nats::connect::{ConnectError, ConnectSettings, connect};
 use crate::nats::state::StateStore;
 use crate::node::{Node, now_micros};
@@ -50,8 +53,9 @@ struct App {
     config: Config,
     stop: CancellationToken,
     tasks: TaskTracker,
-    subscriptions: Vec<Arc<Subscription>>,
+    subscriptions: watch::Sender<Vec<Arc<Subscription>>>,
     buckets: watch::Sender<Vec<Arc<BucketSubscription>>>,
+    overview: Arc<Overview>,
 }
 
 /// Runs the daemon until it is told to stop.
@@ -66,14 +70,32 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     summarise(&config, file.as_deref(), me);
 
     let (network, connections) = Network::bind(&key, &config.network_id, config.bind_port).await?;
-    for socket in network.sockets() {
+    let listens: Vec<String> = network.sockets().iter().map(ToString::to_string).collect();
+    for socket in &listens {
         info!(%socket, "listens for other nodes (UDP)");
     }
-    let starting = start(&config, me, key, network.clone(), connections, stop.clone());
+    let metrics = Arc::new(Metrics::new()?);
+    let overview = Overview::new(me, config.network_id.clone(), listens.clone(), Arc::clone(&metrics));
+    let overview = Arc::new(overview);
+    overview.checks.name(check::Subject::Network, listens.join(", "));
+    overview.checks.name(check::Subject::State, config.nats.state.stream.clone());
+    let servers: Vec<String> = config.nats.endpoint.iter().map(ToString::to_string).collect();
+    overview.checks.name(check::Subject::Nats, servers.join(", "));
+    expect(&overview, &config);
+    // From now on whoever asks is told what the node waits for.
+    let http = TaskTracker::new();
+    if config.http_bind_port > 0 {
+        let listener = http::bind(config.http_bind_address, config.http_bind_port).await?;
+        http.spawn(http::run(listener, Arc::clone(&overview), stop.clone()));
+    }
+    http.close();
+    let starting = start(&config, me, key, network.clone(), connections, Arc::clone(&overview), stop.clone());
     let mut app = tokio::select! {
         app = starting => app?,
         name = stopped(&mut signals) => {
             info!(signal = name, "stopped before it was started");
+            stop.cancel();
+            http.wait().await;
             network.close(CLOSE).await;
             return Ok(());
         }
@@ -108,6 +130,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     if tokio::time::timeout(GRACE, app.tasks.wait()).await.is_err() {
         warn!("some tasks did not end in time");
     }
+    http.wait().await;
     network.close(CLOSE).await;
     let _ = tokio::time::timeout(Duration::from_millis(500), app.node.client.flush()).await;
     info!("stopped");
@@ -129,14 +152,16 @@ async fn start(
     key: SigningKey,
     network: Network,
     connections: mpsc::Receiver<iroh::endpoint::Connection>,
+    overview: Arc<Overview>,
     stop: CancellationToken,
 ) -> Result<App> {
     let tasks = TaskTracker::new();
-    let blobs = Blobs::open(config.s3.as_ref(), &config.blobs_dir, tasks.clone())?;
-    let client = reach_nats(&config.nats).await?;
-    let state = open_state(&client, &config.nats.state, me).await;
+    let metrics = Arc::clone(&overview.metrics);
+    let blobs = Blobs::open(config.s3.as_ref(), &config.blobs_dir, Arc::clone(&metrics), tasks.clone())?;
+    let client = reach_nats(&config.nats, &overview.checks).await?;
+    let state = open_state(&client, &config.nats.state, me, &overview.checks).await;
     let (streams, incoming) = mpsc::channel(64);
-    let links = Links::new(me, network, streams, stop.clone());
+    let links = Links::new(me, network, Arc::clone(&metrics), streams, stop.clone());
     // Before the first connection is looked at.
     links.set_directory(directory(config));
     let node = Node {
@@ -146,6 +171,7 @@ async fn start(
         client,
         state: Arc::new(state),
         links: links.clone(),
+        metrics,
         registry: Arc::new(Registry::default()),
         blobs: Arc::new(blobs),
         started: now_micros() / 1000,
@@ -153,12 +179,22 @@ async fn start(
         quiet: Arc::default(),
     };
     tasks.spawn(async move { links.run(connections).await });
-    let buckets = watch::Sender::default();
-    tasks.spawn(service::run(node.clone(), config.import.clone(), buckets.subscribe(), stop.clone()));
+    let (subscriptions, buckets) = (watch::Sender::default(), watch::Sender::default());
+    let running =
+        Running { node: node.clone(), subscriptions: subscriptions.subscribe(), buckets: buckets.subscribe() };
+    overview.set_running(running);
+    tasks.spawn(check::run(node.clone(), overview.checks.clone(), stop.clone()));
+    tasks.spawn(overview::record(Arc::clone(&overview), stop.clone()));
+    let asked = service::Asked {
+        import: config.import.clone(),
+        subscriptions: buckets.subscribe(),
+        overview: Arc::clone(&overview),
+    };
+    tasks.spawn(service::run(node.clone(), asked, stop.clone()));
     if let Some(subject) = config.s3.as_ref().and_then(|s3| s3.events.clone()) {
         tasks.spawn(notifications::run(node.clone(), subject, stop.clone()));
     }
-    let mut app = App { node, config: config.clone(), stop, tasks, subscriptions: Vec::new(), buckets };
+    let mut app = App { node, config: config.clone(), stop, tasks, subscriptions, buckets, overview };
     app.reconcile().await;
     // Only now it is known what there is for whom.
     app.tasks.spawn(serve_streams(app.node.clone(), incoming, app.stop.clone(), app.tasks.clone()));
@@ -166,7 +202,7 @@ async fn start(
 }
 
 /// Tries until NATS takes us. A wrong password is said, and tried again: it may be put right on the other side.
-async fn reach_nats(config: &config::Nats) -> Result<Client> {
+async fn reach_nats(config: &config::Nats, checks: &Checks) -> Result<Client> {
     let mut wait = BACKOFF.0;
     loop {
         let settings = ConnectSettings { subscription_capacity: 256 * 1024, ..ConnectSettings::default() };
@@ -177,19 +213,26 @@ async fn reach_nats(config: &config::Nats) -> Result<Client> {
                 return Ok(client);
             }
             Err(error @ ConnectError::File { .. }) => return Err(error.into()),
-            Err(failure) => error!("{failure}; trying on"),
+            Err(failure) => {
+                error!("{failure}; trying on");
+                checks.note(&check::Subject::Nats, Err(failure.to_string()));
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(BACKOFF.1);
     }
 }
 
-async fn open_state(client: &Client, config: &config::State, me: PublicKey) -> StateStore {
+async fn open_state(client: &Client, config: &config::State, me: PublicKey, checks: &Checks) -> StateStore {
+    checks.note(&check::Subject::Nats, Ok(()));
     let mut wait = BACKOFF.0;
     loop {
         match StateStore::open(client, config, me).await {
             Ok(state) => return state,
-            Err(failure) => error!("{failure}; is JetStream enabled? Trying on"),
+            Err(failure) => {
+                error!("{failure}; is JetStream enabled? Trying on");
+                checks.note(&check::Subject::State, Err(failure.to_string()));
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(BACKOFF.1);
@@ -222,6 +265,16 @@ fn summarise(config: &Config, file: Option<&std::path::Path>, me: PublicKey) {
     }
 }
 
+/// Says which streams and buckets must be there.
+fn expect(overview: &Overview, config: &Config) {
+    let published = config.publish.nats_subjects.iter().map(|entry| &entry.stream);
+    let streams = published.chain(config.subscribe.nats_subjects.iter().map(|entry| &entry.stream));
+    let offered = config.publish.s3_buckets.iter().map(|entry| &entry.bucket);
+    let buckets = offered.chain(config.subscribe.s3_buckets.iter().map(|entry| &entry.local_bucket));
+    overview.checks.expect(streams.cloned().collect(), buckets.cloned().collect());
+    overview.checks.note(&check::Subject::Network, Ok(()));
+}
+
 fn directory(config: &Config) -> Directory {
     let subjects = config.publish.nats_subjects.iter().map(|entry| &entry.allow);
     let buckets = config.publish.s3_buckets.iter().map(|entry| &entry.allow);
@@ -239,6 +292,7 @@ impl App {
     async fn reconcile(&mut self) {
         let known: BTreeSet<PublicKey> = self.config.nodes.iter().map(|node| node.public_key).collect();
         self.node.links.set_directory(directory(&self.config));
+        expect(&self.overview, &self.config);
         self.reconcile_publications(&known);
         self.reconcile_subscriptions();
         self.reconcile_buckets(&known);
@@ -318,25 +372,27 @@ impl App {
         self.node.registry.set(after);
     }
 
-    fn reconcile_subscriptions(&mut self) {
-        let before = std::mem::take(&mut self.subscriptions);
+    fn reconcile_subscriptions(&self) {
+        let before = self.subscriptions.borrow().clone();
+        let mut after: Vec<Arc<Subscription>> = Vec::new();
         for entry in &self.config.subscribe.nats_subjects {
             let same = |s: &&Arc<Subscription>| {
                 s.filter == entry.subject && s.stream == entry.stream && s.author == entry.public_key
             };
             if let Some(subscription) = before.iter().find(same) {
-                self.subscriptions.push(Arc::clone(subscription));
+                after.push(Arc::clone(subscription));
                 continue;
             }
             let stop = self.stop.child_token();
             let (filter, stream) = (entry.subject.clone(), entry.stream.clone());
             let subscription = Arc::new(Subscription::new(filter, stream, entry.public_key, stop));
             self.tasks.spawn(subscription::run(self.node.clone(), Arc::clone(&subscription)));
-            self.subscriptions.push(subscription);
+            after.push(subscription);
         }
-        for gone in before.iter().filter(|s| !self.subscriptions.iter().any(|t| Arc::ptr_eq(s, t))) {
+        for gone in before.iter().filter(|s| !after.iter().any(|t| Arc::ptr_eq(s, t))) {
             gone.stop.cancel();
         }
+        self.subscriptions.send_replace(after);
     }
 
     async fn reload(&mut self, overrides: &Overrides, why: &str) {

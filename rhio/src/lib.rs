@@ -13,6 +13,7 @@ pub mod control;
 pub mod failpoint;
 pub mod identity;
 pub mod logging;
+pub mod metrics;
 pub mod nats;
 pub mod node;
 pub mod peer;

@@ -10,6 +10,7 @@ use rhio_core::id::PublicKey;
 
 use crate::blobs::store::Blobs;
 use crate::config;
+use crate::metrics::Metrics;
 use crate::nats::state::StateStore;
 use crate::peer::links::Links;
 use crate::publish::registry::Registry;
@@ -34,6 +35,8 @@ pub struct Node {
     pub state: Arc<StateStore>,
     /// Its connections.
     pub links: Links,
+    /// What is counted for operators.
+    pub metrics: Arc<Metrics>,
     /// What it publishes.
     pub registry: Arc<Registry>,
     /// Its buckets.

@@ -1,8 +1,12 @@
 //! What an operator sees of each publication and subscription, kept in memory.
 
+use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rhio_core::apply::Violation;
+use rhio_core::id::LogId;
+use rhio_core::operation::{Head, OperationError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -32,23 +36,120 @@ pub struct Lag {
     pub bytes: Option<u64>,
 }
 
+/// Messages, or objects, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+    }
+}
+
+/// Why something that a peer sent was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Frames or operations that break the rules.
+    Protocol,
+    /// An operation that its author did not sign.
+    Signature,
+    /// A record or an object that is not what was signed.
+    Digest,
+    /// An operation that is not the next one of its log.
+    Order,
+    /// Anything else.
+    Other,
+}
+
+impl From<&OperationError> for Refusal {
+    fn from(error: &OperationError) -> Self {
+        match error {
+            OperationError::Invalid(_) => Self::Signature,
+            OperationError::Sequence { .. } | OperationError::Backlink(_) | OperationError::Backwards(_) => Self::Order,
+            _ => Self::Protocol,
+        }
+    }
+}
+
+impl From<&Violation> for Refusal {
+    fn from(violation: &Violation) -> Self {
+        match violation {
+            Violation::Operation(error) => error.into(),
+            Violation::Digest { .. } => Self::Digest,
+            Violation::Pruned { .. } => Self::Order,
+            _ => Self::Protocol,
+        }
+    }
+}
+
+impl Refusal {
+    /// All of them, with their names in metrics.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Protocol, "protocol"),
+        (Self::Signature, "signature"),
+        (Self::Digest, "digest"),
+        (Self::Order, "order"),
+        (Self::Other, "other"),
+    ];
+}
+
+/// The end of what is durable of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The log.
+    pub log: LogId,
+    /// Its last operation.
+    pub head: Option<Head>,
+    /// What it describes up to there.
+    pub total: Count,
+    /// Sequence number of its last message in the author's stream; `None` for catalogs.
+    pub source: Option<u64>,
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In words.
+    pub reason: String,
+    /// When.
+    pub at: SystemTime,
+}
+
 /// Counters and state of one entry.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Its state.
     pub state: State,
-    /// Records sealed, or applied.
-    pub records: u64,
+    /// Sealed, or applied.
+    pub done: Count,
+    /// Operations that were sealed.
+    pub operations: u64,
+    /// Whose signature and digest were right.
+    pub verified: Count,
+    /// Sent to other nodes.
+    pub sent: Count,
     /// Records that were gone at the source.
     pub gone: u64,
+    /// Records that can't be replicated.
+    pub unreplicable: u64,
     /// How far behind.
     pub lag: Lag,
+    /// What is missing is at most this old; zero when nothing is missing, `None` while that is not known.
+    pub lag_age: Option<Duration>,
+    /// How far the newest log of a subscription is applied.
+    pub end: Option<LogEnd>,
     /// When a record was last sealed or applied.
     pub last_progress: Option<SystemTime>,
     /// The last trouble.
-    pub last_error: Option<String>,
-    /// Batches of peers that were refused.
-    pub refused: u64,
+    pub last_error: Option<Trouble>,
+    /// What peers sent that was refused, by reason as in [`Refusal::ALL`].
+    pub refused: [u64; Refusal::ALL.len()],
     /// Times that it was begun anew because nothing moved.
     pub restarts: u64,
 }
@@ -63,16 +164,46 @@ pub struct Entry {
 #[derive(Debug)]
 struct Inner {
     report: Report,
+    /// When it was last known that nothing was missing.
+    whole: Option<SystemTime>,
+    /// When the author told of the oldest thing that is missing, where that is known.
+    missing: Option<SystemTime>,
+    /// When the last record that was applied came into the author's stream, by the author's clock.
+    newest: Option<SystemTime>,
     logged: Option<Instant>,
     /// Since when troubles are counted, and how many there were.
     troubles: Option<(Instant, u32)>,
 }
 
 impl Inner {
+    fn report(&self) -> Report {
+        let age = || {
+            let since = self.missing.or(self.whole.max(self.newest))?;
+            Some(SystemTime::now().duration_since(since).unwrap_or_default())
+        };
+        let lag_age = match self.report.lag.messages {
+            None => None,
+            Some(0) => Some(Duration::ZERO),
+            Some(_) => age(),
+        };
+        Report { lag_age, ..self.report.clone() }
+    }
+
+    fn count_refusal(&mut self, why: Refusal) {
+        let index = Refusal::ALL.iter().position(|(reason, _)| *reason == why);
+        if let Some(count) = index.and_then(|index| self.report.refused.get_mut(index)) {
+            *count += 1;
+        }
+    }
+
+    fn note_error(&mut self, reason: &str) {
+        self.report.last_error = Some(Trouble { reason: reason.to_owned(), at: SystemTime::now() });
+    }
+
     /// Returns whether it is to be logged.
     fn note_trouble(&mut self, reason: &str) -> bool {
-        let new = self.report.last_error.as_deref() != Some(reason);
-        self.report.last_error = Some(reason.to_owned());
+        let new = self.report.last_error.as_ref().is_none_or(|last| last.reason != reason);
+        self.note_error(reason);
         if self.troubles.is_none_or(|(since, _)| since.elapsed() > REPEAT) {
             self.troubles = Some((Instant::now(), 0));
             return true;
@@ -88,15 +219,22 @@ impl Entry {
     pub fn new(name: String) -> Self {
         let report = Report {
             state: State::Starting,
-            records: 0,
+            done: Count::default(),
+            operations: 0,
+            verified: Count::default(),
+            sent: Count::default(),
             gone: 0,
+            unreplicable: 0,
             lag: Lag::default(),
+            lag_age: None,
+            end: None,
             last_progress: None,
             last_error: None,
-            refused: 0,
+            refused: [0; Refusal::ALL.len()],
             restarts: 0,
         };
-        Self { name: name.into(), inner: Arc::new(Mutex::new(Inner { report, logged: None, troubles: None })) }
+        let inner = Inner { report, whole: None, missing: None, newest: None, logged: None, troubles: None };
+        Self { name: name.into(), inner: Arc::new(Mutex::new(inner)) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -105,7 +243,7 @@ impl Entry {
 
     /// What is known now.
     pub fn report(&self) -> Report {
-        self.with(|inner| inner.report.clone())
+        self.with(|inner| inner.report())
     }
 
     /// The entry's name.
@@ -133,7 +271,7 @@ impl Entry {
         let log = self.with(|inner| {
             let new = !matches!(&inner.report.state, State::Waiting(before) if before == reason);
             inner.report.state = State::Waiting(reason.to_owned());
-            inner.report.last_error = Some(reason.to_owned());
+            inner.note_error(reason);
             inner.report.lag = Lag::default();
             let due = new || inner.logged.is_none_or(|at| at.elapsed() > REPEAT);
             if due {
@@ -156,33 +294,81 @@ impl Entry {
         }
     }
 
-    /// Records were sealed, or applied.
-    pub fn progress(&self, records: u64, gone: u64) {
+    /// Something was sealed, or applied.
+    pub fn progress(&self, done: Count) {
         self.with(|inner| {
-            inner.report.records += records;
-            inner.report.gone += gone;
+            inner.report.done += done;
             inner.report.last_progress = Some(SystemTime::now());
         });
     }
 
+    /// One more operation was sealed.
+    pub fn sealed_operation(&self) {
+        self.with(|inner| inner.report.operations += 1);
+    }
+
+    /// Something of the author's was verified.
+    pub fn verified(&self, count: Count) {
+        self.with(|inner| inner.report.verified += count);
+    }
+
+    /// Something was sent to another node.
+    pub fn sent(&self, count: Count) {
+        self.with(|inner| inner.report.sent += count);
+    }
+
+    /// Records were gone at the source.
+    pub fn gone(&self, records: u64) {
+        self.with(|inner| {
+            inner.report.gone += records;
+            inner.report.last_progress = Some(SystemTime::now());
+        });
+    }
+
+    /// A record can't be replicated.
+    pub fn unreplicable(&self, reason: &str) {
+        self.with(|inner| {
+            inner.report.unreplicable += 1;
+            inner.note_error(reason);
+        });
+    }
+
+    /// How far a subscription is, and when the last record of that came into the author's stream.
+    pub fn set_end(&self, end: LogEnd, newest: Option<SystemTime>) {
+        self.with(|inner| {
+            inner.report.end = Some(end);
+            inner.newest = newest.or(inner.newest);
+        });
+    }
+
+    /// When the author told of the oldest thing that is missing.
+    pub fn set_missing_since(&self, missing: Option<SystemTime>) {
+        self.with(|inner| inner.missing = missing);
+    }
+
     /// How far behind it is.
     pub fn set_lag(&self, lag: Lag) {
-        self.with(|inner| inner.report.lag = lag);
+        self.with(|inner| {
+            inner.report.lag = lag;
+            if lag.messages == Some(0) {
+                inner.whole = Some(SystemTime::now());
+            }
+        });
     }
 
     /// A peer sent what was not accepted.
-    pub fn refused(&self, reason: &str) {
+    pub fn refused(&self, why: Refusal, reason: &str) {
         self.with(|inner| {
-            inner.report.refused += 1;
-            inner.report.last_error = Some(reason.to_owned());
+            inner.count_refusal(why);
+            inner.note_error(reason);
         });
     }
 
     /// A peer sent something for a part of it, such as one object, that was not accepted. Returns whether it is time to
     /// log it, which is decided as for [`trouble`](Self::trouble).
-    pub fn refused_part(&self, reason: &str) -> bool {
+    pub fn refused_part(&self, why: Refusal, reason: &str) -> bool {
         self.with(|inner| {
-            inner.report.refused += 1;
+            inner.count_refusal(why);
             inner.note_trouble(reason)
         })
     }
@@ -190,5 +376,49 @@ impl Entry {
     /// It was begun anew because nothing moved.
     pub fn restarted(&self) {
         self.with(|inner| inner.report.restarts += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lag(messages: Option<u64>) -> Lag {
+        Lag { messages, bytes: None }
+    }
+
+    #[test]
+    fn the_age_of_a_lag_is_unknown_until_something_bounds_it() {
+        let entry = Entry::new("e".to_owned());
+        assert_eq!(entry.report().lag_age, None);
+        entry.set_lag(lag(Some(3)));
+        assert_eq!(entry.report().lag_age, None, "how old they are, nobody knows");
+        entry.set_lag(lag(Some(0)));
+        assert_eq!(entry.report().lag_age, Some(Duration::ZERO));
+        entry.set_lag(lag(Some(1)));
+        assert!(entry.report().lag_age.is_some_and(|age| age < Duration::from_secs(60)));
+        entry.waiting("the author is away");
+        assert_eq!((entry.report().lag_age, entry.report().lag), (None, Lag::default()));
+    }
+
+    #[test]
+    fn what_is_applied_bounds_the_age_of_what_is_missing() {
+        let entry = Entry::new("e".to_owned());
+        let end = LogEnd { log: LogId::from_bytes([1; 32]), head: None, total: Count::default(), source: Some(1) };
+        entry.set_end(end, Some(SystemTime::now() - Duration::from_secs(3600)));
+        entry.set_lag(lag(Some(5)));
+        let age = entry.report().lag_age.unwrap();
+        assert!((3600..3700).contains(&age.as_secs()), "{age:?}");
+        // The author's clock may be ahead of ours.
+        entry.set_end(end, Some(SystemTime::now() + Duration::from_secs(3600)));
+        assert_eq!(entry.report().lag_age, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason() {
+        let entry = Entry::new("e".to_owned());
+        entry.refused(Refusal::Digest, "no");
+        entry.refused_part(Refusal::Other, "no");
+        assert_eq!(entry.report().refused, [0, 0, 1, 0, 1]);
     }
 }

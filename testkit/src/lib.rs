@@ -24,7 +24,7 @@ pub use nats::{NatsOptions, NatsServer, StoreCopy, find_nats_server};
 pub use ports::PortLease;
 pub use process::Ended;
 pub use rhio::{
-    LogLine, Node, Publish, PublishBucket, Rhio, RhioBuilder, RhioConfig, S3Section, Subscribe, SubscribeBucket,
-    find_rhio,
+    Answer, LogLine, Node, Publish, PublishBucket, Rhio, RhioBuilder, RhioConfig, S3Section, Subscribe,
+    SubscribeBucket, find_rhio,
 };
 pub use weed::{Bucket, Headers, WeedServer, find_weed};

@@ -76,7 +76,7 @@ async fn key_and_configuration_are_written_before_the_start() {
     let key = rhio.public_key();
     for line in [
         &format!("bind_port: {}\n", rhio.port()),
-        "http_bind_port: 0\n",
+        &format!("http_bind_port: {}\n", rhio.port()),
         &format!("nats:\n  endpoint: \"{}\"\n", server.address()),
         "  credentials: { username: \"ann\", password: \"a: #b\" }\n",
         &format!("nodes:\n  - public_key: \"{key}\"\n    endpoints: [\"{}\"]\n", other.endpoint()),

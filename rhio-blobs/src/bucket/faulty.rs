@@ -192,6 +192,10 @@ impl Bucket for Faulty {
         self.call(Operation::List, self.bucket.list(from)).await
     }
 
+    async fn check(&self) -> Result<(), BucketError> {
+        self.call(Operation::List, self.bucket.check()).await
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, BucketError> {
         self.call(Operation::Head, self.bucket.head(key)).await
     }

@@ -220,6 +220,9 @@ pub trait Bucket: Send + Sync + fmt::Debug {
     /// One page of all objects, at most 1000. `from` is the last page's `next`.
     async fn list(&self, from: Option<&str>) -> Result<Page, BucketError>;
 
+    /// Asks whether the bucket can be read, at the least cost.
+    async fn check(&self) -> Result<(), BucketError>;
+
     /// What is there under a key. `None` only when the bucket answers for certain that nothing is.
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, BucketError>;
 

@@ -67,6 +67,10 @@ impl Bucket for Memory {
         Limits { min_part: 1, max_parts: 1, max_put: 0 }
     }
 
+    async fn check(&self) -> Result<(), BucketError> {
+        Ok(())
+    }
+
     async fn read(&self, _: &ObjectKey, version: &Etag, range: Range<u64>) -> Result<Content, BucketError> {
         if *version != etag() {
             return Err(BucketError::Changed);

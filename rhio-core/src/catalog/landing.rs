@@ -24,7 +24,7 @@ use super::progress::Progress;
 use crate::id::BlobHash;
 use crate::object::ObjectKey;
 use queue::Queue;
-use state::{Object, Trust, Wish};
+use state::{Object, Stock, Trust, What, Wish};
 
 mod queue;
 mod receive;
@@ -101,6 +101,19 @@ pub enum Outcome {
     Kept,
 }
 
+/// An object that is here or wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its content.
+    pub hash: BlobHash,
+    /// Its bytes.
+    pub size: u64,
+    /// Whether this very version is here, as far as is known.
+    pub here: bool,
+}
+
 /// What is lacking here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
@@ -145,7 +158,7 @@ pub struct Landing {
     /// When the deletes that arrive now began, and when the last one arrived.
     deleting: Option<(u64, u64)>,
     /// Objects that are here or were when they were last looked at.
-    here: usize,
+    here: Stock,
     lag: Lag,
     /// Removals that nobody has confirmed.
     unconfirmed: usize,
@@ -169,7 +182,7 @@ impl Landing {
             puts: Queue::default(),
             removals: Queue::default(),
             deleting: None,
-            here: 0,
+            here: Stock::default(),
             lag: Lag::default(),
             unconfirmed: 0,
             conflicts: BTreeSet::new(),
@@ -310,9 +323,14 @@ impl Landing {
     /// The object that is to be under a key and is not known to be there.
     pub fn wanted(&self, key: &ObjectKey) -> Option<Put> {
         match &self.wish(self.objects.slot(key)?)?.what {
-            state::What::Put(known) => Some(known.put(key.clone())),
-            state::What::Delete => None,
+            What::Put(known) => Some(known.put(key.clone())),
+            What::Delete => None,
         }
+    }
+
+    /// Every entry below this one is settled.
+    pub fn settled_below(&self) -> u64 {
+        self.progress.low()
     }
 
     /// What is lacking here, by what was received.
@@ -322,7 +340,31 @@ impl Landing {
 
     /// Objects of the author's that are here.
     pub fn landed(&self) -> usize {
-        self.here
+        self.here.objects
+    }
+
+    /// Bytes of the author's objects that are here.
+    pub fn landed_bytes(&self) -> u64 {
+        self.here.bytes
+    }
+
+    /// The objects that are here or wanted, in pages that look at most at `max` keys: `from` is 0 first and then what
+    /// came with the page before; `None` after the last page.
+    pub fn page(&self, from: usize, max: usize) -> (Vec<Listed>, Option<usize>) {
+        let mut rest = self.objects.iter_from(from);
+        let (mut page, mut next) = (Vec::new(), from);
+        for (slot, key, object) in rest.by_ref().take(max.max(1)) {
+            next = slot + 1;
+            let wanted = object.wish().and_then(|wish| match &wish.what {
+                What::Put(known) => Some((known.hash(), known.size(), false)),
+                What::Delete => None,
+            });
+            let here = || object.counts().map(|here| (here.hash, here.size, true));
+            if let Some((hash, size, here)) = wanted.or_else(here) {
+                page.push(Listed { key: key.clone(), hash, size, here });
+            }
+        }
+        (page, rest.next().is_some().then_some(next))
     }
 
     /// How many keys somebody else's object has.
@@ -345,7 +387,7 @@ impl Landing {
     /// Deletes that are too many at once to be carried out unasked. A restart forgets what was confirmed, and asks again
     /// if what is left is still too much.
     pub fn deletes_held(&self) -> Option<Held> {
-        let (count, of) = (self.unconfirmed, self.here);
+        let (count, of) = (self.unconfirmed, self.here.objects);
         (count > FEW_DELETES && count.saturating_mul(5) > of).then_some(Held { count, of })
     }
 

@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::OptionFuture;
 use iroh::endpoint::Connection;
-use rhio_core::apply::{Applier, Violation};
+use rhio_core::apply::{Applier, Cursor, Violation};
 use rhio_core::commit::Commit;
-use rhio_core::id::{LocalSeq, LogId};
+use rhio_core::id::{LocalSeq, LogId, OpSeq};
 use rhio_core::operation::LogDescriptor;
 use rhio_core::record::Position;
-use rhio_core::wire::{CloseCode, Floor, Frame, LogState};
+use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Slot};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use crate::nats::sink::{Sink, SinkError};
 use crate::nats::state::{LogSubject, StateError};
 use crate::node::Node;
 use crate::peer::stream::{self, FrameReader, FrameWriter, StreamError};
-use crate::status::Lag;
+use crate::status::{Count, Lag, LogEnd, Refusal};
 
 use super::cursor::{self, Of, Standing};
 use super::subscription::Subscription;
@@ -88,6 +88,14 @@ struct InFlight {
     since: Instant,
 }
 
+/// When a batch arrived, and when the oldest of its records came into the author's stream (nanoseconds since the Unix
+/// epoch, by the author's clock).
+struct Timed {
+    seq: OpSeq,
+    arrived: Instant,
+    oldest: u64,
+}
+
 struct Driver<'a> {
     subscription: &'a Subscription,
     node: &'a Node,
@@ -107,6 +115,8 @@ struct Driver<'a> {
     last_local: LocalSeq,
     /// On a stream that may refuse: marks and positions of records without an answer.
     unanswered: VecDeque<(u64, Position)>,
+    /// Batches that are not committed yet.
+    timed: VecDeque<Timed>,
     /// On a stream that may refuse: the last record that it has acknowledged.
     written: Option<Position>,
     writer: FrameWriter,
@@ -182,9 +192,11 @@ pub async fn apply(
         previous,
         last_local: cursor.local,
         unanswered: VecDeque::new(),
+        timed: VecDeque::new(),
         written: None,
         writer,
     };
+    driver.show_end();
     let mut committing: Committing = None;
     let outcome = driver.run(reader, known, &halt, &mut committing).await;
     if let Some(committing) = committing {
@@ -210,14 +222,23 @@ pub async fn apply(
 
 /// Closes the connection with a peer that sent what can't be accepted, and says so.
 pub(super) fn refuse(subscription: &Subscription, connection: &Connection, error: &ApplyError) {
-    let code = match error {
-        ApplyError::Violation(violation) => violation.code(),
-        ApplyError::Stream(error) if error.is_violation() => error.code(),
+    let (code, why) = match error {
+        ApplyError::Violation(violation) => (violation.code(), violation.into()),
+        ApplyError::Stream(error) if error.is_violation() => (error.code(), Refusal::Protocol),
         _ => return,
     };
-    subscription.status.refused(&error.to_string());
+    subscription.status.refused(why, &error.to_string());
     warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
     stream::close(connection, code);
+}
+
+/// The records that came with a batch.
+fn count(batch: &Batch) -> Count {
+    let present = batch.slots.iter().filter_map(|slot| match slot {
+        Slot::Present(record, _) => Some(record.as_bytes().len() as u64),
+        Slot::Gone | Slot::LeftOut => None,
+    });
+    present.fold(Count::default(), |sum, bytes| Count { messages: sum.messages + 1, bytes: sum.bytes + bytes })
 }
 
 impl Driver<'_> {
@@ -305,8 +326,13 @@ impl Driver<'_> {
     }
 
     /// Verifies a batch, and sends its records to the local stream.
-    async fn write(&mut self, batch: rhio_core::wire::Batch) -> Result<(), ApplyError> {
+    async fn write(&mut self, batch: Batch) -> Result<(), ApplyError> {
+        let arrived = Instant::now();
+        let present = count(&batch);
         let write = self.applier.receive(batch)?;
+        self.subscription.status.verified(present);
+        let (seq, oldest) = (write.operation.seq(), write.operation.manifest().first().time);
+        self.timed.push_back(Timed { seq, arrived, oldest });
         for local in write.delete {
             warn!(sequence = local.0, "{}: takes out a record that is out of place", self.subscription.status.name());
             self.sink.delete(local).await?;
@@ -375,9 +401,13 @@ impl Driver<'_> {
         if let Some(head) = self.applier.committed() {
             let after = self.applier.durable();
             let gone = after.gone - before.gone;
-            let records = (after.total.records - before.total.records).saturating_sub(gone);
-            self.subscription.status.progress(records, gone);
+            let messages = (after.total.records - before.total.records).saturating_sub(gone);
+            let bytes = after.total.bytes - before.total.bytes;
+            self.subscription.status.progress(Count { messages, bytes });
+            self.subscription.status.gone(gone);
+            self.show_end();
             self.subscription.status.active();
+            self.note_latency(head.seq);
             if gone > 0 {
                 let name = self.subscription.status.name();
                 info!(messages = gone, "{name}: skipped what the source no longer had (deleted or expired there)");
@@ -385,6 +415,31 @@ impl Driver<'_> {
             self.writer.send(&Frame::Applied(head)).await?;
         }
         Ok(())
+    }
+
+    /// Shows how far the log is durably applied.
+    fn show_end(&self) {
+        let Cursor { head, through, total, .. } = self.applier.durable();
+        let end = LogEnd {
+            log: self.log,
+            head,
+            total: Count { messages: total.records, bytes: total.bytes },
+            source: head.map(|_| through.seq.0),
+        };
+        let newest = head.map(|_| UNIX_EPOCH + Duration::from_nanos(through.time));
+        self.subscription.status.set_end(end, newest);
+    }
+
+    /// Everything up to this operation is committed.
+    fn note_latency(&mut self, through: OpSeq) {
+        let now = u64::try_from(UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
+        while let Some(timed) = self.timed.pop_front_if(|timed| timed.seq <= through) {
+            let metrics = &self.node.metrics;
+            metrics.apply_seconds.observe(timed.arrived.elapsed().as_secs_f64());
+            // Another cluster's clock may be ahead of ours.
+            let age = Duration::from_nanos(now.saturating_sub(timed.oldest));
+            metrics.replication_seconds.observe(age.as_secs_f64());
+        }
     }
 
     /// A closed log whose end is applied.

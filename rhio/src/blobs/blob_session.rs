@@ -92,6 +92,7 @@ pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
         match serve::respond(&request, &source, &mut send).await {
             Ok(sent) => {
                 progress.add(sent.content);
+                progress.done();
                 Ok(())
             }
             Err(error) => {

@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::peer::links::Incoming;
 use crate::peer::stream::{FrameWriter, StreamError};
 use crate::publish::session::SessionError;
+use crate::status::Count;
 
 use super::publication::{BucketPublication, View};
 
@@ -33,6 +34,7 @@ pub async fn serve(node: &Node, mut incoming: Incoming, pull: BucketPull) -> Res
         incoming.writer.finish().await;
         return Ok(());
     };
+    let _presence = publication.readership.enter(peer);
     let sending = send(node, &publication, peer, &mut incoming.writer, pull);
     let outcome = tokio::select! {
         outcome = sending => outcome,
@@ -109,6 +111,8 @@ async fn send(
                     // What the state stream holds beyond the view is durable too.
                     if operation.seq() == next {
                         writer.send(&Frame::Operation(operation.raw().clone())).await?;
+                        let (entries, bytes) = (operation.content().entries().len(), operation.raw().len());
+                        publication.status.sent(Count { messages: entries as u64, bytes: bytes as u64 });
                         failpoint::hit("catalog-sent");
                         next = next.next();
                     }

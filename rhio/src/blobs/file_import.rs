@@ -79,6 +79,7 @@ pub async fn import(node: &Node, config: &Import, wish: Wish) -> Result<Put, Fai
         }
     };
     let failed = |reason: String| Failure::new(503, reason);
+    progress.done();
     draft.keep(hash, size).map_err(|error| failed(format!("'blobs_dir' can't be written: {error}")))?;
     let object = bucket.head(&key).await.map_err(|error| failed(error.to_string()))?;
     let object = object.filter(|object| object.size == size);

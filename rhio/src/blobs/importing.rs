@@ -55,6 +55,7 @@ pub async fn import(
         return Err(BucketError::Changed.into());
     }
     hashed.sink.keep(hashed.hash, hashed.size)?;
+    progress.done();
     Ok(Some(put(key, &object, hashed.hash)))
 }
 

@@ -157,11 +157,12 @@ impl Landing {
             info!(bucket = bucket.name(), key = %put.key, size = put.size, "fetches a large object");
         }
         if put.size > parts::PART {
-            return parts::land(self, put, labels, condition, &progress).await;
+            return parts::land(self, put, labels, condition, &progress).await.inspect(|_| progress.done());
         }
         let _permit = self.permits(1).await?;
         let (content, watch) = self.fetch(put, 0..put.size, &progress).await?;
-        bucket.put(&put.key, content, labels, condition).await.map_err(|error| watch.explain(error))
+        let stored = bucket.put(&put.key, content, labels, condition).await;
+        stored.map_err(|error| watch.explain(error)).inspect(|_| progress.done())
     }
 
     /// Copies the content of another object that is here. `None` when that does not do.

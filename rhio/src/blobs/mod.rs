@@ -15,6 +15,7 @@ pub mod events;
 pub mod file_import;
 pub mod importing;
 pub mod landing;
+pub mod listing;
 pub mod notifications;
 pub mod parts;
 pub mod publication;

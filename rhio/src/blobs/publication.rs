@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::nats::state::LogSubject;
+use crate::publish::readership::Readership;
 use crate::status::Entry as Status;
 
 /// Requests that wait for the task that writes a catalog.
@@ -71,6 +72,8 @@ pub struct BucketPublication {
     held: Mutex<HashSet<ObjectKey>>,
     /// A subscriber holds operations that this node does not know: a new epoch must begin.
     pub doubted: Notify,
+    /// Who reads it now.
+    pub readership: Readership,
     /// What an operator sees of it.
     pub status: Status,
     /// Ends its task.
@@ -91,6 +94,7 @@ impl BucketPublication {
             requests,
             held: Mutex::default(),
             doubted: Notify::new(),
+            readership: Readership::default(),
             status,
             stop,
         };

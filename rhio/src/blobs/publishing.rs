@@ -29,6 +29,7 @@ use tracing::{debug, info, warn};
 use crate::failpoint;
 use crate::nats::state::{LogSubject, StateError};
 use crate::node::{Node, now_micros};
+use crate::status::Count;
 
 use super::importing::{self, ImportError};
 use super::publication::{BucketPublication, Request, View};
@@ -527,7 +528,9 @@ impl Driver<'_> {
         }
         self.view.said = operation.content().after();
         self.view.head = Some(operation.head());
-        self.publication.status.progress(entries.len() as u64, 0);
+        let bytes = operation.content().after().bytes.saturating_sub(operation.content().before().bytes);
+        self.publication.status.progress(Count { messages: entries.len() as u64, bytes });
+        self.publication.status.sealed_operation();
         while self.promises.front().is_some_and(|(after, _)| *after <= self.view.said.entries) {
             if let Some((_, done)) = self.promises.pop_front() {
                 let _ = done.send(());

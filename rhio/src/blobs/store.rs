@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use crate::config;
+use crate::metrics::Metrics;
 
 use super::publication::BucketRegistry;
 use super::transfers::Transfers;
@@ -66,7 +67,7 @@ impl Blobs {
     ///
     /// # Errors
     /// When the folder for outboards can't be used, or a file that the configuration names can't be read.
-    pub fn open(s3: Option<&config::S3>, blobs_dir: &Path, tasks: TaskTracker) -> Result<Self> {
+    pub fn open(s3: Option<&config::S3>, blobs_dir: &Path, metrics: Arc<Metrics>, tasks: TaskTracker) -> Result<Self> {
         let outboards = OutboardStore::open(blobs_dir)
             .with_context(|| format!("'blobs_dir' {} can't be used", blobs_dir.display()))?;
         let place = s3.map(place).transpose()?;
@@ -74,7 +75,7 @@ impl Blobs {
             place,
             outboards,
             published: BucketRegistry::default(),
-            transfers: Transfers::default(),
+            transfers: Transfers::new(metrics),
             imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
             served: Arc::new(Semaphore::new(MAX_SERVED)),
             served_by_peer: Mutex::default(),
@@ -85,10 +86,18 @@ impl Blobs {
         })
     }
 
-    /// A bucket. `None` when there can't be one, which is logged: the configuration has no `s3`, or the name does not
-    /// fit the server.
+    /// A bucket. `None` when there can't be one, which is logged.
     pub fn bucket(&self, name: &str) -> Option<Arc<dyn Bucket>> {
-        let bucket: Result<Arc<dyn Bucket>, String> = match &self.place {
+        let found = self.find_bucket(name);
+        found.map_err(|reason| error!(bucket = name, "this bucket can't be used: {reason}")).ok()
+    }
+
+    /// A bucket.
+    ///
+    /// # Errors
+    /// When there can't be one: the configuration has no `s3`, or the name does not fit the server.
+    pub fn find_bucket(&self, name: &str) -> Result<Arc<dyn Bucket>, String> {
+        match &self.place {
             None => Err("the configuration has no 's3'".to_owned()),
             Some(Place::Server(server)) => match server.bucket(name) {
                 Ok(bucket) => Ok(Arc::new(bucket)),
@@ -98,8 +107,7 @@ impl Blobs {
                 Ok(bucket) => Ok(Arc::new(bucket)),
                 Err(error) => Err(error.to_string()),
             },
-        };
-        bucket.map_err(|reason| error!(bucket = name, "this bucket can't be used: {reason}")).ok()
+        }
     }
 
     /// Names the buckets that something is brought into.

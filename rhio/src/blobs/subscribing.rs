@@ -6,10 +6,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::OptionFuture;
@@ -24,7 +24,7 @@ use rhio_core::object::ObjectKey;
 use rhio_core::operation::{Head, OperationError};
 use rhio_core::wire::{BucketPull, CatalogState, CloseCode, Frame, HeldCatalog};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,10 +35,11 @@ use crate::failpoint;
 use crate::nats::state::{LogSubject, Note, StateError};
 use crate::node::{Node, now_micros};
 use crate::peer::stream::{self, FrameReader, StreamError};
-use crate::status::{Entry as Status, Lag};
+use crate::status::{Count, Entry as Status, Lag, LogEnd, Refusal};
 
 use super::events;
 use super::landing::{LandError, Landed, Landing};
+use super::listing::{Desk, Question};
 use super::parts;
 use super::store::MAX_LANDINGS;
 
@@ -73,6 +74,10 @@ pub struct BucketSubscription {
     /// The operator wants the deletes that are held to be followed.
     pub confirmed: Notify,
     holds: AtomicBool,
+    /// Objects that are here, and their bytes.
+    here: (AtomicU64, AtomicU64),
+    /// Answers which objects there are.
+    pub desk: Desk,
     /// What an operator sees of it.
     pub status: Status,
     /// Ends its task.
@@ -97,6 +102,8 @@ impl BucketSubscription {
             copied: AtomicU64::new(0),
             confirmed: Notify::new(),
             holds: AtomicBool::new(false),
+            here: Default::default(),
+            desk: Desk::default(),
             status: Status::new(name),
             stop,
         }
@@ -105,6 +112,11 @@ impl BucketSubscription {
     /// Whether deletes wait for an operator's word.
     pub fn holds_deletes(&self) -> bool {
         self.holds.load(Ordering::Relaxed)
+    }
+
+    /// The author's objects that are here.
+    pub fn here(&self) -> Count {
+        Count { messages: self.here.0.load(Ordering::Relaxed), bytes: self.here.1.load(Ordering::Relaxed) }
     }
 
     /// Names this subscription's copies and notes: 16 hex digits.
@@ -126,8 +138,8 @@ pub enum FollowError {
     #[error(transparent)]
     Stream(#[from] StreamError),
     /// The author sent what can't be accepted.
-    #[error("the author's node sent what can't be accepted: {0}")]
-    Violation(String),
+    #[error("the author's node sent what can't be accepted: {1}")]
+    Violation(Refusal, String),
     /// Something that concerns more than one object.
     #[error(transparent)]
     Land(LandError),
@@ -138,7 +150,7 @@ pub enum FollowError {
 
 impl From<OperationError> for FollowError {
     fn from(error: OperationError) -> Self {
-        Self::Violation(error.to_string())
+        Self::Violation((&error).into(), error.to_string())
     }
 }
 
@@ -210,7 +222,17 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
                 .is_ok_and(|key| held.plan.wanted(&key).is_some_and(|put| record.is_of(&put)))
     };
     parts::sweep(node, known).await.map_err(FollowError::Land)?;
-    let connection = node.reach(&subscription.author, &subscription.status).await;
+    show(subscription, &mut held);
+    let mut questions = subscription.desk.questions.lock().await;
+    let connection = {
+        let mut reach = pin!(node.reach(&subscription.author, &subscription.status));
+        loop {
+            tokio::select! {
+                connection = &mut reach => break connection,
+                Some(question) = questions.recv() => question.answer(&held.plan),
+            }
+        }
+    };
     let (mut writer, mut reader) = stream::open(&connection).await?;
     writer.send(&Frame::Bucket(BucketPull { bucket: subscription.remote.clone(), held: held.catalog() })).await?;
     let landing =
@@ -230,7 +252,7 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
         lagged: Instant::now(),
     };
     let (mut storing, mut noting): (Storing, Noting) = (None, None);
-    let outcome = driver.run(&mut reader, &mut storing, &mut noting).await;
+    let outcome = driver.run(&mut reader, &mut questions, &mut storing, &mut noting).await;
     driver.running.shutdown().await;
     // What becomes of these must be known before anybody reads what is stored.
     let both = async { (OptionFuture::from(storing).await, OptionFuture::from(noting).await) };
@@ -241,8 +263,12 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
             warn!(peer = %subscription.author, "{}: no progress", subscription.status.name());
             stream::close(&connection, CloseCode::Stalled);
         }
-        Err(error @ FollowError::Violation(_)) => refuse(subscription, &connection, error, CloseCode::Unverified),
+        Err(error @ FollowError::Violation(why, _)) => {
+            subscription.status.refused(*why, &error.to_string());
+            refuse(subscription, &connection, error, CloseCode::Unverified);
+        }
         Err(error @ FollowError::Stream(violation)) if violation.is_violation() => {
+            subscription.status.refused(Refusal::Protocol, &error.to_string());
             refuse(subscription, &connection, error, violation.code());
         }
         _ => {}
@@ -252,7 +278,6 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
 }
 
 fn refuse(subscription: &BucketSubscription, connection: &Connection, error: &FollowError, code: CloseCode) {
-    subscription.status.refused(&error.to_string());
     warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
     stream::close(connection, code);
 }
@@ -272,6 +297,9 @@ struct Held {
     plan: Plan,
     copy: Option<Copy>,
     note: Option<Note>,
+    /// Where the newest catalog's operations end, in entries, and when they were signed; those that are settled are
+    /// left out.
+    told: VecDeque<(u64, SystemTime)>,
     /// Older epochs, until the newest is complete.
     older: Vec<CatalogDescriptor>,
 }
@@ -281,7 +309,7 @@ impl Held {
         let id = subscription.id();
         let mut plan = Plan::new(rule(subscription.deletes));
         let mut older = Vec::new();
-        let (mut last, mut note) = (None, None);
+        let (mut last, mut note, mut told) = (None, None, VecDeque::new());
         for descriptor in node.state.catalogs(subscription.author, &subscription.remote).await? {
             let log = descriptor.id();
             let subject = node.state.applied(subscription.author, log, &id);
@@ -290,6 +318,7 @@ impl Held {
             if let Some(before) = last.replace(log) {
                 debug!(log = %before.short(), "an older epoch of the catalog");
                 plan = Plan::succeed(plan);
+                told.clear();
             }
             // One that can't be read counts as nothing settled: every object is looked for, and found.
             plan.restore(noted.and_then(|bytes| Progress::decode(bytes).ok()).unwrap_or_default());
@@ -298,6 +327,7 @@ impl Held {
                 for operation in stored.catalog(&node.state)? {
                     let first = accept(&mut copy, &operation)?;
                     plan.receive(first, operation.content().entries(), now_ms());
+                    told.push_back(signed(first, &operation));
                 }
                 copy.state_seq = stored.seq;
             }
@@ -306,7 +336,7 @@ impl Held {
         }
         plan.start();
         let copy = older.pop();
-        Ok(Self { plan, copy, note, older: older.into_iter().map(|copy| copy.descriptor).collect() })
+        Ok(Self { plan, copy, note, told, older: older.into_iter().map(|copy| copy.descriptor).collect() })
     }
 
     /// What the author is told.
@@ -345,7 +375,7 @@ fn accept(copy: &mut Copy, operation: &CatalogOperation) -> Result<u64, FollowEr
     operation.follows(copy.head)?;
     let catalog = operation.content();
     if catalog.before() != copy.said {
-        return Err(FollowError::Violation(format!("operation {} does not count on", operation.seq())));
+        return Err(FollowError::Violation(Refusal::Order, format!("operation {} does not count on", operation.seq())));
     }
     let first = copy.said.entries;
     copy.said = catalog.after();
@@ -388,6 +418,7 @@ impl Driver<'_> {
     async fn run(
         &mut self,
         reader: &mut FrameReader,
+        questions: &mut mpsc::Receiver<Question>,
         storing: &mut Storing,
         noting: &mut Noting,
     ) -> Result<(), FollowError> {
@@ -428,6 +459,7 @@ impl Driver<'_> {
                         self.subscription.status.active();
                     }
                 }
+                Some(question) = questions.recv() => question.answer(&self.held.plan),
                 _ = tick.tick() => self.check()?,
                 frame = reader.next(), if self.unstored.len() < MAX_UNSTORED => match frame? {
                     Some(Frame::Catalog(state)) => self.hear(state).await?,
@@ -450,7 +482,7 @@ impl Driver<'_> {
     async fn hear(&mut self, state: CatalogState) -> Result<(), FollowError> {
         let descriptor = &state.descriptor;
         if descriptor.author != self.subscription.author || descriptor.bucket != self.subscription.remote {
-            return Err(FollowError::Violation("a catalog of something else".to_owned()));
+            return Err(FollowError::Violation(Refusal::Protocol, "a catalog of something else".to_owned()));
         }
         let log = descriptor.id();
         let newest = self.held.copy.as_ref().map(|copy| (copy.descriptor.id(), copy.descriptor.epoch));
@@ -459,13 +491,18 @@ impl Driver<'_> {
         }
         match newest {
             Some((held, _)) if held == log => {}
-            _ if self.author.is_some() => return Err(FollowError::Violation("two catalogs at once".to_owned())),
+            _ if self.author.is_some() => {
+                return Err(FollowError::Violation(Refusal::Protocol, "two catalogs at once".to_owned()));
+            }
             Some((_, epoch)) if epoch >= descriptor.epoch => {
-                return Err(FollowError::Violation("an older epoch of the catalog".to_owned()));
+                return Err(FollowError::Violation(Refusal::Protocol, "an older epoch of the catalog".to_owned()));
             }
             _ => {
                 if state.from != OpSeq(0) {
-                    return Err(FollowError::Violation("a catalog without its beginning".to_owned()));
+                    return Err(FollowError::Violation(
+                        Refusal::Protocol,
+                        "a catalog without its beginning".to_owned(),
+                    ));
                 }
                 debug!(log = %log.short(), "a new epoch of the catalog");
                 self.node.state.put_catalog(descriptor).await?;
@@ -482,6 +519,7 @@ impl Driver<'_> {
                     self.held.older.push(before.descriptor);
                     let plan = std::mem::replace(&mut self.held.plan, Plan::new(rule(self.subscription.deletes)));
                     self.held.plan = Plan::succeed(plan);
+                    self.held.told.clear();
                 }
                 self.held.note = Some(self.node.state.landed(log, &id).await?.0);
             }
@@ -507,6 +545,7 @@ impl Driver<'_> {
         }
         for (first, operation) in self.unstored.drain(..std::mem::take(&mut self.storing)) {
             self.held.plan.receive(first, operation.content().entries(), now_ms());
+            self.held.told.push_back(signed(first, &operation));
         }
         self.changed = true;
         for (key, (entry, stop)) in &self.in_flight {
@@ -599,7 +638,11 @@ impl Driver<'_> {
                          rename it to let the author's in"
                     ));
                 } else {
-                    status.progress(1, 0);
+                    let bytes = match &task {
+                        Task::Land { put, .. } if outcome == Outcome::Done => put.size,
+                        _ => 0,
+                    };
+                    status.progress(Count { messages: 1, bytes });
                 }
                 self.held.plan.settle(key, entry, outcome, now_ms());
                 self.moved = Instant::now();
@@ -615,7 +658,7 @@ impl Driver<'_> {
             }
             Err(error) => {
                 if error.is_violation() {
-                    if status.refused_part(&format!("'{key}': {error}")) {
+                    if status.refused_part(Refusal::Digest, &format!("'{key}': {error}")) {
                         warn!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
                     } else {
                         debug!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
@@ -666,6 +709,7 @@ impl Driver<'_> {
     }
 
     fn show_lag(&mut self) {
+        show(self.subscription, &mut self.held);
         let (Some(author), Some(copy)) = (&self.author, &self.held.copy) else { return };
         // While the author has not looked at its whole bucket, nobody knows how much there is.
         let Some(pending) = author.pending else {
@@ -685,6 +729,24 @@ impl Driver<'_> {
             self.lagged = Instant::now();
         }
     }
+}
+
+/// Shows what is here, and where the catalog ends.
+fn show(subscription: &BucketSubscription, held: &mut Held) {
+    subscription.here.0.store(held.plan.landed() as u64, Ordering::Relaxed);
+    subscription.here.1.store(held.plan.landed_bytes(), Ordering::Relaxed);
+    let Some(copy) = &held.copy else { return };
+    let total = Count { messages: copy.said.entries, bytes: copy.said.bytes };
+    subscription.status.set_end(LogEnd { log: copy.descriptor.id(), head: copy.head, total, source: None }, None);
+    let settled = held.plan.settled_below();
+    while held.told.pop_front_if(|(end, _)| *end <= settled).is_some() {}
+    subscription.status.set_missing_since(held.told.front().map(|(_, at)| *at));
+}
+
+/// Where an operation's entries end, and when it was signed.
+fn signed(first: u64, operation: &CatalogOperation) -> (u64, SystemTime) {
+    let end = first + operation.content().entries().len() as u64;
+    (end, UNIX_EPOCH + Duration::from_micros(operation.signed_at()))
 }
 
 async fn work(landing: &Landing, task: &Task, here: Option<ObjectKey>) -> Result<Outcome, LandError> {

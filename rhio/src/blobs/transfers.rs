@@ -1,12 +1,15 @@
 //! What goes on between buckets, for whoever looks: kept in memory only.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use prometheus::IntCounter;
 use rhio_core::id::PublicKey;
 use rhio_core::object::ObjectKey;
+
+use crate::metrics::Metrics;
 use tokio::time::Instant;
 
 /// Which way content goes.
@@ -18,6 +21,17 @@ pub enum Direction {
     Send,
     /// From another node.
     Receive,
+}
+
+impl Direction {
+    /// Its name, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::Send => "send",
+            Self::Receive => "receive",
+        }
+    }
 }
 
 /// One of them.
@@ -55,14 +69,19 @@ struct Running {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Transfers {
     running: Arc<Mutex<BTreeMap<u64, Arc<Running>>>>,
     next: AtomicU64,
-    received: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
 }
 
 impl Transfers {
+    /// None yet. What becomes of them is counted in `metrics`.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { running: Arc::default(), next: AtomicU64::new(0), metrics }
+    }
+
     /// Notes that one begins. It ends when what is returned goes.
     pub fn begin(
         &self,
@@ -85,12 +104,9 @@ impl Transfers {
         });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.running).insert(number, Arc::clone(&running));
-        Progress { number, running, all: Arc::clone(&self.running), received: Arc::clone(&self.received) }
-    }
-
-    /// Bytes of content that came from other nodes since the start.
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
+        let bytes = self.metrics.transfer_bytes.with_label_values(&[direction.name()]);
+        let (all, metrics) = (Arc::clone(&self.running), Arc::clone(&self.metrics));
+        Progress { number, running, all, bytes, metrics, done: AtomicBool::new(false) }
     }
 
     /// What goes on now, oldest first.
@@ -127,13 +143,15 @@ pub struct Progress {
     number: u64,
     running: Arc<Running>,
     all: Arc<Mutex<BTreeMap<u64, Arc<Running>>>>,
-    received: Arc<AtomicU64>,
+    bytes: IntCounter,
+    metrics: Arc<Metrics>,
+    done: AtomicBool,
 }
 
 impl Progress {
     /// What counts for it where its owner can't go.
     pub fn counter(&self) -> Counter {
-        Counter { running: Arc::clone(&self.running), received: Arc::clone(&self.received) }
+        Counter { running: Arc::clone(&self.running), bytes: self.bytes.clone() }
     }
 
     /// So many bytes more are done.
@@ -146,6 +164,11 @@ impl Progress {
         self.running.before.store(bytes, Ordering::Relaxed);
     }
 
+    /// It came to its end; one that goes without this has failed.
+    pub fn done(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
     /// How it stands.
     pub fn report(&self) -> Transfer {
         self.running.report()
@@ -156,22 +179,26 @@ impl Progress {
 #[derive(Clone, Debug)]
 pub struct Counter {
     running: Arc<Running>,
-    received: Arc<AtomicU64>,
+    bytes: IntCounter,
 }
 
 impl Counter {
     /// So many bytes more are done.
     pub fn add(&self, bytes: u64) {
         self.running.moved.fetch_add(bytes, Ordering::Relaxed);
-        if self.running.direction == Direction::Receive {
-            self.received.fetch_add(bytes, Ordering::Relaxed);
-        }
+        self.bytes.inc_by(bytes);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
         lock(&self.all).remove(&self.number);
+        let (direction, done) = (self.running.direction.name(), self.done.load(Ordering::Relaxed));
+        self.metrics.transfers.with_label_values(&[direction, if done { "done" } else { "failed" }]).inc();
+        if done {
+            let seconds = self.running.since.elapsed().as_secs_f64();
+            self.metrics.transfer_seconds.with_label_values(&[direction]).observe(seconds);
+        }
     }
 }
 
@@ -181,14 +208,19 @@ mod tests {
 
     #[test]
     fn a_transfer_is_listed_while_it_goes_on() {
-        let transfers = Transfers::default();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let ended = |outcome| metrics.transfers.with_label_values(&["receive", outcome]).get();
+        let transfers = Transfers::new(Arc::clone(&metrics));
         let key = ObjectKey::new("k").unwrap();
         let progress = transfers.begin(Direction::Receive, "b", &key, 100, None);
         progress.resume(30);
         progress.add(20);
         let [transfer] = &transfers.list()[..] else { panic!("one transfer") };
-        assert_eq!((transfer.done, transfer.size, transfers.received()), (50, 100, 20));
+        let moved = metrics.transfer_bytes.with_label_values(&["receive"]).get();
+        assert_eq!((transfer.done, transfer.size, moved), (50, 100, 20));
         drop(progress);
         assert!(transfers.list().is_empty());
+        transfers.begin(Direction::Receive, "b", &key, 100, None).done();
+        assert_eq!((ended("failed"), ended("done")), (1, 1));
     }
 }

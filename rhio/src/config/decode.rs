@@ -30,6 +30,9 @@ pub(super) fn config(notes: &Notes, root: &Tree) -> Config {
     if let Some(port) = table.get("http_bind_port").and_then(|item| item.number(0, 65535, "a TCP port")) {
         config.http_bind_port = port as u16;
     }
+    let address = "an IP address such as \"127.0.0.1\" or \"::\"";
+    config.http_bind_address =
+        table.get("http_bind_address").and_then(|item| item.parse(address, str::parse::<std::net::IpAddr>));
     set(&mut config.network_id, table.get("network_id").and_then(|item| item.parse(TEXT, not_empty)));
     set(&mut config.private_key_path, table.get("private_key_path").and_then(path));
     let level =

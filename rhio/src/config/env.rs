@@ -19,6 +19,7 @@ enum Shape {
 const KEYS: &[(&str, Shape)] = &[
     ("bind_port", Shape::Text),
     ("http_bind_port", Shape::Text),
+    ("http_bind_address", Shape::Text),
     ("network_id", Shape::Text),
     ("private_key_path", Shape::Text),
     ("log_level", Shape::Text),

@@ -13,6 +13,7 @@ mod source;
 mod tree;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub bind_port: u16,
     /// TCP port for HTTP. 0 turns HTTP off. Default 3000.
     pub http_bind_port: u16,
+    /// Address that HTTP listens on. Default: all of them.
+    pub http_bind_address: Option<IpAddr>,
     /// Nodes with another id never talk. Not empty. Default `rhio-default-network-1`.
     pub network_id: String,
     /// File with the node's private key: 64 hex digits. Default `private-key.txt`.
@@ -325,6 +328,7 @@ impl Default for Config {
         Self {
             bind_port: DEFAULT_BIND_PORT,
             http_bind_port: DEFAULT_HTTP_BIND_PORT,
+            http_bind_address: None,
             network_id: DEFAULT_NETWORK_ID.into(),
             private_key_path: DEFAULT_PRIVATE_KEY_PATH.into(),
             log_level: crate::logging::DEFAULT_LEVEL.into(),
@@ -369,6 +373,7 @@ impl Config {
         let Self {
             bind_port,
             http_bind_port,
+            http_bind_address,
             network_id,
             private_key_path,
             log_level,
@@ -385,6 +390,7 @@ impl Config {
         let differs = [
             ("bind_port", *bind_port != new.bind_port),
             ("http_bind_port", *http_bind_port != new.http_bind_port),
+            ("http_bind_address", *http_bind_address != new.http_bind_address),
             ("network_id", *network_id != new.network_id),
             ("private_key_path", *private_key_path != new.private_key_path),
             ("log_level", *log_level != new.log_level),

@@ -3,6 +3,8 @@
 //! These types are the description too: `docs/api.schema.json` is made from them, and a test compares both. Adding a
 //! field is free, changing one is not. A value that is not known is `null`, never 0. Times are RFC 3339 in UTC.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +104,8 @@ pub enum Side {
 pub struct Peer {
     /// Its public key, 64 hex digits.
     pub public_key: String,
+    /// Whether the configuration names it; in an open network others may connect too.
+    pub configured: bool,
     /// The addresses of it that are configured.
     pub addresses: Vec<String>,
     /// Whether there is a connection with it.
@@ -230,6 +234,8 @@ pub struct Publication {
     pub lag: Lag,
     /// What was sealed.
     pub sealed: Totals,
+    /// Operations that this took.
+    pub sealed_operations: u64,
     /// What was sent to other nodes.
     pub sent: Totals,
     /// Messages that can't be replicated.
@@ -277,6 +283,8 @@ pub struct Subscription {
     pub gone: u64,
     /// What the author sent that was not accepted.
     pub refused: u64,
+    /// The same by reason: `protocol`, `signature`, `digest`, `order`, `other`. Reasons that did not occur are left out.
+    pub refused_by_reason: BTreeMap<String, u64>,
     /// Times that it was begun anew because nothing moved.
     pub restarts: u64,
     /// A mass delete waits for an operator's word.

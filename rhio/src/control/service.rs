@@ -3,6 +3,7 @@
 //! | subject | request | reply |
 //! | --- | --- | --- |
 //! | `rhio.import` | a path, or JSON `{"path": …, "bucket": …, "key": …}` | the content's hash, 64 hex digits |
+//! | `rhio.status` | nothing | the JSON of `/api/v1/status` |
 //! | `rhio.deletes` | a local bucket whose held deletes are to be followed | a sentence |
 //!
 //! An error has the headers `Nats-Service-Error` and `Nats-Service-Error-Code`, and a sentence as payload.
@@ -23,6 +24,7 @@ use tracing::{debug, info, warn};
 use crate::blobs::file_import::{self, Wish};
 use crate::blobs::subscribing::BucketSubscription;
 use crate::config::Import;
+use crate::control::overview::Overview;
 use crate::node::Node;
 
 /// The service's name.
@@ -55,6 +57,16 @@ impl Failure {
 /// The bucket subscriptions, now and whenever they change.
 pub type Subscriptions = watch::Receiver<Vec<Arc<BucketSubscription>>>;
 
+/// What requests are about.
+pub struct Asked {
+    /// What may be imported.
+    pub import: Import,
+    /// The bucket subscriptions.
+    pub subscriptions: Subscriptions,
+    /// What the node says of itself.
+    pub overview: Arc<Overview>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ImportRequest {
@@ -64,11 +76,11 @@ struct ImportRequest {
 }
 
 /// Serves requests until stopped.
-pub async fn run(node: Node, import: Import, subscriptions: Subscriptions, stop: CancellationToken) {
+pub async fn run(node: Node, asked: Asked, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let outcome = tokio::select! {
             () = stop.cancelled() => return,
-            outcome = serve(&node, &import, &subscriptions) => outcome,
+            outcome = serve(&node, &asked) => outcome,
         };
         if let Err(error) = outcome {
             warn!(%error, "the NATS service can't be offered; trying on");
@@ -80,7 +92,7 @@ pub async fn run(node: Node, import: Import, subscriptions: Subscriptions, stop:
     }
 }
 
-async fn serve(node: &Node, import: &Import, subscriptions: &Subscriptions) -> Result<(), async_nats::Error> {
+async fn serve(node: &Node, asked: &Asked) -> Result<(), async_nats::Error> {
     let service = node
         .client
         .service_builder()
@@ -90,6 +102,7 @@ async fn serve(node: &Node, import: &Import, subscriptions: &Subscriptions) -> R
         .await?;
     let mut imports = service.endpoint_builder().name("import").add("rhio.import").await?;
     let mut deletes = service.endpoint_builder().name("deletes").add("rhio.deletes").await?;
+    let mut status = service.endpoint_builder().name("status").add("rhio.status").await?;
     debug!("offers the NATS service");
     let permits = Arc::new(Semaphore::new(MAX_IMPORTS));
     let mut running: JoinSet<()> = JoinSet::new();
@@ -101,7 +114,7 @@ async fn serve(node: &Node, import: &Import, subscriptions: &Subscriptions) -> R
                     answer(&request, Err(busy)).await;
                     continue;
                 }
-                let (node, import, permits) = (node.clone(), import.clone(), Arc::clone(&permits));
+                let (node, import, permits) = (node.clone(), asked.import.clone(), Arc::clone(&permits));
                 running.spawn(async move {
                     let _permit = permits.acquire_owned().await;
                     let outcome = import_file(&node, &import, &request.message.payload).await;
@@ -109,8 +122,16 @@ async fn serve(node: &Node, import: &Import, subscriptions: &Subscriptions) -> R
                 });
             }
             Some(request) = deletes.next() => {
-                let outcome = confirm(subscriptions, &request.message.payload);
+                let outcome = confirm(&asked.subscriptions, &request.message.payload);
                 answer(&request, outcome).await;
+            }
+            Some(request) = status.next() => {
+                if running.len() >= MAX_REQUESTS {
+                    answer(&request, Err(Failure::new(503, "too many requests wait already; try again later"))).await;
+                    continue;
+                }
+                let overview = Arc::clone(&asked.overview);
+                running.spawn(async move { tell(&request, &overview).await });
             }
             Some(_) = running.join_next() => {}
             else => return Ok(()),
@@ -133,6 +154,20 @@ async fn answer(request: &Request, outcome: Result<String, Failure>) {
     headers.insert("Content-Type", "text/plain");
     if let Err(error) = request.respond_with_headers(Ok(Bytes::from(text)), headers).await {
         debug!(%error, "a request could not be answered");
+    }
+}
+
+/// Answers with the JSON of `/api/v1/status`.
+async fn tell(request: &Request, overview: &Overview) {
+    match serde_json::to_vec(&overview.status().await) {
+        Ok(json) => {
+            let mut headers = HeaderMap::new();
+            headers.insert("Content-Type", "application/json");
+            if let Err(error) = request.respond_with_headers(Ok(Bytes::from(json)), headers).await {
+                debug!(%error, "a request could not be answered");
+            }
+        }
+        Err(error) => answer(request, Err(Failure::new(500, error.to_string()))).await,
     }
 }
 

@@ -34,8 +34,10 @@ use super::reader::ReadError;
 use super::scan::Scan;
 
 mod catalogs;
+mod holdings;
 
 pub use catalogs::Note;
+pub use holdings::Held;
 
 /// What went wrong with the state stream.
 #[derive(Debug, Error)]

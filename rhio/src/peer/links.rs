@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use iroh::endpoint::Connection;
 use rhio_core::id::PublicKey;
@@ -14,8 +14,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::config::NodeEndpoint;
+use crate::metrics::Metrics;
 
 use super::endpoint::Network;
+use super::records::{Live, PeerReport, Records, traffic};
 use super::stream::{FrameReader, FrameWriter, close};
 
 /// Connections with one peer; a node that restarts leaves old ones behind for a moment.
@@ -67,6 +69,7 @@ enum Refusal {
 struct Link {
     connection: Connection,
     dialled: bool,
+    since: SystemTime,
 }
 
 /// The table of connections. Cheap to clone.
@@ -80,6 +83,9 @@ struct Inner {
     network: Network,
     directory: RwLock<Directory>,
     live: Mutex<HashMap<PublicKey, Vec<Link>>>,
+    /// Locked only while nothing else waits for `live`, or after it.
+    records: Mutex<Records>,
+    metrics: Arc<Metrics>,
     /// Refusals in either direction, and when each was logged last.
     refusals: Mutex<HashMap<(PublicKey, Refusal), Instant>>,
     changed: watch::Sender<u64>,
@@ -90,12 +96,20 @@ struct Inner {
 
 impl Links {
     /// Takes over the endpoint. Streams that peers open go to `streams`.
-    pub fn new(me: PublicKey, network: Network, streams: mpsc::Sender<Incoming>, stop: CancellationToken) -> Self {
+    pub fn new(
+        me: PublicKey,
+        network: Network,
+        metrics: Arc<Metrics>,
+        streams: mpsc::Sender<Incoming>,
+        stop: CancellationToken,
+    ) -> Self {
         let inner = Inner {
             me,
             network,
             directory: RwLock::default(),
             live: Mutex::default(),
+            records: Mutex::new(Records::new(MAX_LINKS)),
+            metrics,
             refusals: Mutex::default(),
             changed: watch::Sender::new(0),
             streams,
@@ -150,6 +164,37 @@ impl Links {
         directory.nodes.keys().chain(&directory.allowed).chain(&directory.wanted).copied().collect()
     }
 
+    /// Every node that this one knows or is connected with.
+    pub fn report(&self) -> Vec<PeerReport> {
+        let directory = self.read_directory().clone();
+        let known = self.known();
+        let live = self.lock_live();
+        let alive = |link: &&Link| link.connection.close_reason().is_none();
+        let connected = live.iter().filter(|(_, links)| links.iter().any(|link| alive(&link))).map(|(peer, _)| *peer);
+        let peers: BTreeSet<PublicKey> =
+            known.iter().copied().chain(connected).filter(|peer| *peer != self.inner.me).collect();
+        let report = |peer: PublicKey| {
+            let links = live.get(&peer).map(Vec::as_slice).unwrap_or_default();
+            let mut record = self.lock_records().get(&peer);
+            for link in links {
+                let (received, sent) = traffic(&link.connection);
+                record.received += received;
+                record.sent += sent;
+            }
+            let best = links.iter().rev().filter(alive).max_by_key(|link| link.dialled);
+            let endpoints = directory.nodes.get(&peer).map(Vec::as_slice).unwrap_or_default();
+            PeerReport {
+                peer,
+                known: known.contains(&peer),
+                addresses: endpoints.iter().map(ToString::to_string).collect(),
+                wanted: directory.wanted.contains(&peer),
+                live: best.map(|link| Live::of(&link.connection, link.dialled, link.since)),
+                record,
+            }
+        };
+        peers.into_iter().map(report).collect()
+    }
+
     /// A live connection with a peer: one that this node dialled, else one that the peer made.
     pub fn get(&self, peer: &PublicKey) -> Option<Connection> {
         let live = self.lock_live();
@@ -184,6 +229,16 @@ impl Links {
         self.wait(peer).await
     }
 
+    /// Tells of connections that come and go.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// The sockets on which other nodes reach this one.
+    pub fn sockets(&self) -> Vec<std::net::SocketAddr> {
+        self.inner.network.sockets()
+    }
+
     /// Whether a peer has refused this node lately.
     pub fn is_refused_by(&self, peer: &PublicKey) -> bool {
         let refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,6 +247,11 @@ impl Links {
 
     /// Returns whether it is time to log it again.
     fn note_refusal(&self, peer: PublicKey, refusal: Refusal) -> bool {
+        let by = match refusal {
+            Refusal::ByUs => "us",
+            Refusal::ByPeer => "peer",
+        };
+        self.inner.metrics.connections_refused.with_label_values(&[by]).inc();
         let mut refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.retain(|_, at| at.elapsed() < REPEAT);
         // Strangers can make any number of keys.
@@ -208,6 +268,31 @@ impl Links {
 
     fn lock_live(&self) -> std::sync::MutexGuard<'_, HashMap<PublicKey, Vec<Link>>> {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_records(&self) -> std::sync::MutexGuard<'_, Records> {
+        self.inner.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection is over.
+    fn remove(&self, peer: PublicKey, connection: &Connection, why: Option<String>) {
+        let mut live = self.lock_live();
+        let Some(links) = live.get_mut(&peer) else { return };
+        let before = links.len();
+        links.retain(|link| link.connection.stable_id() != connection.stable_id());
+        if links.len() < before {
+            self.retire(peer, connection, why);
+        }
+        live.retain(|_, links| !links.is_empty());
+    }
+
+    fn retire(&self, peer: PublicKey, connection: &Connection, why: Option<String>) {
+        let (received, sent) = traffic(connection);
+        self.lock_records().change(peer, |record| {
+            record.received += received;
+            record.sent += sent;
+            record.last_error = why.or(record.last_error.take());
+        });
     }
 
     fn reconcile(&self, dials: &mut BTreeMap<PublicKey, CancellationToken>) {
@@ -263,6 +348,7 @@ impl Links {
                     }
                 }
                 Err(error) => {
+                    self.lock_records().change(peer, |record| record.last_error = Some(error.to_string()));
                     if logged.is_none_or(|at| at.elapsed() > REPEAT) {
                         let addresses: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
                         warn!(peer = %peer, addresses = addresses.join(", "), %error, "can't reach node, trying on");
@@ -297,8 +383,14 @@ impl Links {
     fn register(&self, peer: PublicKey, connection: Connection, dialled: bool) {
         {
             let mut live = self.lock_live();
-            live.retain(|_, links| {
-                links.retain(|link| link.connection.close_reason().is_none());
+            live.retain(|peer, links| {
+                links.retain(|link| {
+                    let reason = link.connection.close_reason();
+                    if let Some(reason) = &reason {
+                        self.retire(*peer, &link.connection, Some(reason.to_string()));
+                    }
+                    reason.is_none()
+                });
                 !links.is_empty()
             });
             let count: usize = live.values().map(Vec::len).sum();
@@ -311,8 +403,10 @@ impl Links {
             if links.len() >= MAX_PER_PEER {
                 let oldest = links.remove(0);
                 close(&oldest.connection, CloseCode::Superseded);
+                self.retire(peer, &oldest.connection, None);
             }
-            links.push(Link { connection: connection.clone(), dialled });
+            links.push(Link { connection: connection.clone(), dialled, since: SystemTime::now() });
+            self.lock_records().change(peer, |record| record.connects += 1);
         }
         info!(peer = %peer, direction = if dialled { "out" } else { "in" }, "connected");
         self.inner.changed.send_modify(|version| *version += 1);
@@ -349,6 +443,8 @@ impl Links {
         } else {
             debug!(peer = %peer, "connection left");
         }
+        let why = connection.close_reason().map(|reason| reason.to_string());
+        self.remove(peer, &connection, why);
         self.inner.changed.send_modify(|version| *version += 1);
     }
 }

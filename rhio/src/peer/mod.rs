@@ -2,4 +2,5 @@
 
 pub mod endpoint;
 pub mod links;
+pub mod records;
 pub mod stream;

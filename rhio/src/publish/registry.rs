@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::status::Entry;
 
 use super::live::LiveLog;
+use super::readership::Readership;
 
 /// The logs of one publication.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct Publication {
     pub behind: Notify,
     /// A subscriber holds something else than this node: the log must be closed.
     pub diverged: Notify,
+    /// Who reads it now.
+    pub readership: Readership,
     /// What an operator sees of it.
     pub status: Entry,
     /// Ends its task.
@@ -52,6 +55,7 @@ impl Publication {
             logs: watch::Sender::default(),
             behind: Notify::new(),
             diverged: Notify::new(),
+            readership: Readership::default(),
             status,
             stop,
         }

@@ -15,13 +15,14 @@ use rhio_core::id::{LocalSeq, OpSeq, SourceSeq};
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::Sealer;
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::{debug, error};
 
 use crate::failpoint;
 use crate::nats::source::{Delivered, SourceError, SourceStream};
 use crate::nats::state::{LogSubject, StateError, StateStore};
 use crate::node::{Node, now_micros};
-use crate::status::Entry;
+use crate::status::{Count, Entry};
 
 use super::live::{Applied, LiveLog};
 use super::recovery::{Doubt, Recovered, find_log};
@@ -63,9 +64,9 @@ pub async fn run(node: Node, publication: Arc<Publication>) {
     let stop = publication.stop.clone();
     let mut wait = BACKOFF.0;
     let mut doubt = Doubt::None;
-    let mut refused: Option<tokio::time::Instant> = None;
+    let mut refused: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let outcome = tokio::select! {
             () = stop.cancelled() => break,
             outcome = seal(&node, &publication, doubt) => outcome,
@@ -86,7 +87,7 @@ pub async fn run(node: Node, publication: Arc<Publication>) {
             // Once it may be this process's own: sent, cut off from its answer, and stored after all.
             SealError::OtherWriter if refused.is_none_or(|at| at.elapsed() > STAND_BACK) => {
                 debug!("{}: {failure}", publication.status.name());
-                refused = Some(tokio::time::Instant::now());
+                refused = Some(Instant::now());
                 BACKOFF.0
             }
             SealError::OtherWriter => {
@@ -151,11 +152,12 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
     let mut driver = Driver { node, entry, live, subject, state_seq, waiting: BTreeMap::new() };
     let mut sealer = Sealer::new(node.key.clone(), descriptor, tail, after);
     let mut append: Pending<Result<u64, StateError>> = None;
+    let mut signed = Instant::now();
     let mut upkeep: Pending<Result<(), SealError>> = None;
     let mut applied = driver.live.applied();
     let mut check = tokio::time::interval(CHECK);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut pruned = tokio::time::Instant::now();
+    let mut pruned = Instant::now();
     let prune_every = failpoint::setting("RHIO_TEST_PRUNE_SECONDS").map_or(PRUNE, Duration::from_secs);
     loop {
         let ahead = driver.live.is_ahead();
@@ -164,6 +166,7 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
             && let Some(operation) = sealer.seal(now_micros())
         {
             append = Some(driver.append(operation.raw().clone()));
+            signed = Instant::now();
         }
         tokio::select! {
             biased;
@@ -176,7 +179,11 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                 })?;
                 failpoint::hit("operation-stored");
                 if let Some(sealed) = sealer.appended() {
-                    entry.progress(sealed.records.len() as u64, 0);
+                    let manifest = sealed.operation.manifest();
+                    let bytes = manifest.after().bytes - manifest.before().bytes;
+                    entry.progress(Count { messages: sealed.records.len() as u64, bytes });
+                    entry.sealed_operation();
+                    node.metrics.seal_seconds.observe(signed.elapsed().as_secs_f64());
                     driver.live.release(sealed);
                     failpoint::hit("operation-released");
                 }
@@ -202,7 +209,7 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                 }
                 let prune = pruned.elapsed() >= prune_every;
                 if prune {
-                    pruned = tokio::time::Instant::now();
+                    pruned = Instant::now();
                 }
                 upkeep = Some(driver.upkeep(prune));
             }
@@ -258,7 +265,7 @@ impl Driver<'_> {
             Ok(None) => {}
             Err(reason) => {
                 error!(sequence = position.seq.0, %reason, "{}: a message can't be replicated", self.entry.name());
-                self.entry.progress(0, 1);
+                self.entry.unreplicable(&format!("message {} can't be replicated: {reason}", position.seq.0));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rhio_core::id::{OpHash, OpSeq, PublicKey};
 use rhio_core::operation::{LogDescriptor, Operation};
 use rhio_core::provide::{Refusal, Selected, Session, Step};
+use rhio_core::record::SourceRecord;
 use rhio_core::seal::Tail;
 use rhio_core::wire::{CloseCode, Frame, Pull, encode_batch};
 use thiserror::Error;
@@ -16,8 +17,10 @@ use crate::nats::state::{LogSubject, StateError, StateReader};
 use crate::node::Node;
 use crate::peer::links::Incoming;
 use crate::peer::stream::{FrameReader, FrameWriter, StreamError};
+use crate::status::{Count, Entry};
 
 use super::live::{LiveLog, Progress, Recent};
+use super::readership::Presence;
 use super::registry::Publication;
 
 /// Batches go after control frames.
@@ -108,8 +111,9 @@ async fn open_and_serve(
     })?;
     debug!(peer = %peer, from = session.next().0, "session begins");
     let session = Mutex::new(session);
+    let presence = publication.readership.enter(peer);
     let sending = send(node, &publication, peer, &view, &session, writer);
-    let hearing = hear(node, &view, &session, reader);
+    let hearing = hear(node, &view, &session, reader, &presence);
     tokio::select! {
         result = sending => result,
         result = hearing => result,
@@ -188,7 +192,7 @@ async fn send(
                 let Some(recent) = view.live.as_ref().and_then(|live| live.recent(seq)) else { continue };
                 catch_up = None;
                 writer.set_priority(LIVE_PRIORITY);
-                send_recent(session, writer, &recent).await?;
+                publication.status.sent(send_recent(session, writer, &recent).await?);
             }
             Step::Log(seq) => {
                 writer.set_priority(CATCH_UP_PRIORITY);
@@ -196,7 +200,7 @@ async fn send(
                     Some(reader) => reader,
                     None => CatchUp::open(node, view, session, writer, seq).await?,
                 };
-                catch_up = reader.send(node, session, writer).await?;
+                catch_up = reader.send(node, &publication.status, session, writer).await?;
             }
             Step::Wait => tokio::select! {
                 changed = progress.changed(), if view.live.is_some() => {
@@ -220,7 +224,11 @@ fn lock_log(view: &View) -> rhio_core::id::LogId {
     view.descriptor.id()
 }
 
-async fn send_recent(session: &Mutex<Session>, writer: &mut FrameWriter, recent: &Recent) -> Result<(), SessionError> {
+async fn send_recent(
+    session: &Mutex<Session>,
+    writer: &mut FrameWriter,
+    recent: &Recent,
+) -> Result<Count, SessionError> {
     let selected = lock(session).select(&recent.operation, &recent.records);
     let all = selected.iter().all(|slot| matches!(slot, Selected::Record(_)));
     let frame = if all {
@@ -230,7 +238,16 @@ async fn send_recent(session: &Mutex<Session>, writer: &mut FrameWriter, recent:
     };
     writer.send_bytes(frame).await?;
     crate::failpoint::hit("operation-sent");
-    Ok(())
+    Ok(count(&selected, &recent.records))
+}
+
+/// The records that go along.
+fn count(selected: &[Selected], records: &[SourceRecord]) -> Count {
+    let slots = selected.iter().filter_map(|slot| slot.slot(records).ok());
+    slots.fold(Count::default(), |sum, record| Count {
+        messages: sum.messages + 1,
+        bytes: sum.bytes + record.as_bytes().len() as u64,
+    })
 }
 
 /// Reads the log, and the stream again.
@@ -267,6 +284,7 @@ impl CatchUp {
     async fn send(
         mut self,
         node: &Node,
+        status: &Entry,
         session: &Mutex<Session>,
         writer: &mut FrameWriter,
     ) -> Result<Option<Self>, SessionError> {
@@ -284,6 +302,7 @@ impl CatchUp {
             let selected = lock(session).select(&operation, &records);
             let frame = encode_batch(operation.raw(), selected.iter().map(|slot| slot.slot(&records)));
             writer.send_bytes(frame).await?;
+            status.sent(count(&selected, &records));
             crate::failpoint::hit("operation-sent");
             self.next = operation.seq().next();
         }
@@ -297,6 +316,7 @@ async fn hear(
     view: &View,
     session: &Mutex<Session>,
     reader: &mut FrameReader,
+    presence: &Presence,
 ) -> Result<(), SessionError> {
     loop {
         let head = match reader.next().await? {
@@ -305,6 +325,7 @@ async fn hear(
             None => return Ok(()),
         };
         lock(session).applied(head).map_err(SessionError::Refused)?;
+        presence.applied(head.seq);
         crate::failpoint::hit("applied-heard");
         let Some(live) = view.live.as_ref().filter(|live| live.source.is_queue()) else { continue };
         let through = match live.recent(head.seq) {

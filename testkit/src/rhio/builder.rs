@@ -178,6 +178,8 @@ impl RhioBuilder {
             TempDir::with_prefix(format!("rhio-{}-", self.name)).context("cannot create a temporary folder")?;
         let port = PortLease::take();
         self.config.bind_port = port.port();
+        // The lease is good for both; one is UDP, the other TCP.
+        self.config.http_bind_port = port.port();
         if self.config.s3.is_some() && self.config.blobs_dir.is_none() {
             self.config.blobs_dir = Some(folder.path().join("blobs").display().to_string());
         }

@@ -148,6 +148,7 @@ impl RhioConfig {
         let mut line = |text: String| writeln!(out, "{text}").expect("writing to a string");
         line(format!("bind_port: {}", self.bind_port));
         line(format!("http_bind_port: {}", self.http_bind_port));
+        line("http_bind_address: \"127.0.0.1\"".to_owned());
         line(format!("network_id: {}", quoted(&self.network_id)));
         line(format!("private_key_path: {}", quoted(key_file)));
         if let Some(level) = &self.log_level {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod config;
+mod http;
 mod log;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::process::{Ended, Process, cpu_time, memory, print_tail, tail};
 
 pub use builder::RhioBuilder;
 pub use config::{Node, Publish, PublishBucket, RhioConfig, S3Section, Subscribe, SubscribeBucket};
+pub use http::Answer;
 use log::LogFile;
 pub use log::LogLine;
 
@@ -219,6 +221,21 @@ impl Rhio {
     /// `127.0.0.1:<UDP port>`.
     pub fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.port())
+    }
+
+    /// `http://127.0.0.1:<HTTP port>`.
+    pub fn http_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.config.http_bind_port)
+    }
+
+    /// Asks it over HTTP. `None` when it does not answer.
+    pub async fn try_get(&self, path: &str) -> Option<Answer> {
+        http::get(&format!("{}{path}", self.http_url())).await
+    }
+
+    /// Asks it over HTTP; it must answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.try_get(path).await.unwrap_or_else(|| panic!("rhio {} does not answer to {path}", self.name))
     }
 
     /// An entry of `nodes` that names this one.

@@ -182,6 +182,14 @@ impl Bucket for FolderBucket {
         self.block(move |place| place.list(from.as_deref())).await
     }
 
+    async fn check(&self) -> Result<(), BucketError> {
+        self.block(|place| {
+            place.check()?;
+            std::fs::read_dir(place.folder()).map(|_| ()).map_err(|error| place.error("read the bucket", &error))
+        })
+        .await
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, BucketError> {
         let key = key.clone();
         self.block(move |place| place.head(&key)).await

@@ -69,6 +69,12 @@ impl Bucket for S3Bucket {
         xml::page(&text).map_err(|reason| self.unavailable(reason))
     }
 
+    async fn check(&self) -> Result<(), BucketError> {
+        // Asking for the bucket's head would be answered without words.
+        let request = Request::new(Method::GET).query("list-type", "2").query("max-keys", "1");
+        xml::page(&self.text(request).await?).map(|_| ()).map_err(|reason| self.unavailable(reason))
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<Option<Object>, BucketError> {
         let answer = self.send(Request::new(Method::HEAD).key(key)).await?;
         let answer = match answer.status() {

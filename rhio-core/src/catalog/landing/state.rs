@@ -10,12 +10,13 @@ use crate::object::ObjectKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
     pub hash: BlobHash,
+    pub size: u64,
     pub labels: Labels,
 }
 
 impl Here {
     pub fn of(known: &Known) -> Self {
-        Self { hash: known.hash(), labels: known.labels().clone() }
+        Self { hash: known.hash(), size: known.size(), labels: known.labels().clone() }
     }
 }
 
@@ -128,8 +129,27 @@ impl Object {
     }
 
     /// Whether it counts as here.
-    fn counts(&self) -> usize {
-        usize::from(self.here.is_some() && self.trust != Trust::Maybe)
+    pub fn counts(&self) -> Option<&Here> {
+        self.here.as_ref().filter(|_| self.trust != Trust::Maybe)
+    }
+}
+
+/// How much is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    pub objects: usize,
+    pub bytes: u64,
+}
+
+impl Stock {
+    fn add(&mut self, here: Option<&Here>) {
+        self.objects += usize::from(here.is_some());
+        self.bytes = self.bytes.saturating_add(here.map_or(0, |here| here.size));
+    }
+
+    fn remove(&mut self, here: Option<&Here>) {
+        self.objects -= usize::from(here.is_some());
+        self.bytes = self.bytes.saturating_sub(here.map_or(0, |here| here.size));
     }
 }
 
@@ -141,10 +161,10 @@ impl Landing {
     pub(super) fn set_here(&mut self, slot: usize, here: Option<Here>, trust: Trust) {
         let Some(object) = self.objects.get_mut(slot) else { return };
         let now = here.as_ref().map(|here| here.hash);
-        self.here -= object.counts();
+        self.here.remove(object.counts());
         let before = std::mem::replace(&mut object.here, here).map(|here| here.hash);
         object.trust = trust;
-        self.here += object.counts();
+        self.here.add(object.counts());
         if before != now {
             self.objects.index(slot, before, now);
         }
@@ -152,9 +172,9 @@ impl Landing {
 
     pub(super) fn set_trust(&mut self, slot: usize, trust: Trust) {
         let Some(object) = self.objects.get_mut(slot) else { return };
-        self.here -= object.counts();
+        self.here.remove(object.counts());
         object.trust = trust;
-        self.here += object.counts();
+        self.here.add(object.counts());
     }
 
     /// Something may be done to a key: it may get what is wanted, or lose what it has.

@@ -1,0 +1,271 @@
+//! Turns what the tasks say of themselves into the types of [`model`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use rhio_core::id::PublicKey;
+
+use crate::apply::subscription::Subscription;
+use crate::blobs::publication::BucketPublication;
+use crate::blobs::subscribing::BucketSubscription;
+use crate::blobs::transfers;
+use crate::nats::state::Held;
+use crate::peer::records::PeerReport;
+use crate::publish::readership::Readership;
+use crate::publish::registry::Publication;
+use crate::status::{Count, Refusal, Report, State};
+
+use super::model::{self, EntryState, Kind};
+use super::remedy;
+use super::times::rfc3339;
+
+/// A known node.
+pub fn peer(report: PeerReport) -> model::Peer {
+    let (live, record) = (report.live, report.record);
+    model::Peer {
+        public_key: report.peer.to_string(),
+        configured: report.known,
+        addresses: report.addresses,
+        connected: live.is_some(),
+        wanted: report.wanted,
+        direction: live.as_ref().map(|live| if live.dialled { model::Side::Out } else { model::Side::In }),
+        connected_since: live.as_ref().map(|live| rfc3339(live.since)),
+        round_trip_seconds: live.as_ref().and_then(|live| live.round_trip).map(|rtt| rtt.as_secs_f64()),
+        last_error: record.last_error.filter(|_| live.is_none()),
+        remote_address: live.and_then(|live| live.remote),
+        received_bytes: record.received,
+        sent_bytes: record.sent,
+        connects: record.connects,
+    }
+}
+
+fn refused_by_reason(report: &Report) -> BTreeMap<String, u64> {
+    let counts = Refusal::ALL.iter().zip(report.refused).filter(|(_, count)| *count > 0);
+    counts.map(|((_, reason), count)| ((*reason).to_owned(), count)).collect()
+}
+
+fn totals(count: Count) -> model::Totals {
+    model::Totals { messages: count.messages, bytes: count.bytes }
+}
+
+fn state(report: &Report) -> (EntryState, Option<String>) {
+    match &report.state {
+        State::Starting => (EntryState::Starting, None),
+        State::Active => (EntryState::Active, None),
+        State::Waiting(reason) => (EntryState::Waiting, Some(reason.clone())),
+    }
+}
+
+fn readers(readership: &Readership) -> Vec<model::Reader> {
+    let reader = |reader: crate::publish::readership::Reader| model::Reader {
+        public_key: reader.peer.to_string(),
+        since: rfc3339(reader.since),
+        applied_operation: reader.applied.map(|seq| seq.0),
+    };
+    readership.list().into_iter().map(reader).collect()
+}
+
+/// What a publication has not sealed: with nothing left, its age is known too.
+fn unsealed(pending: Option<u64>, kind: Kind) -> model::Lag {
+    let nothing = pending == Some(0);
+    model::Lag {
+        messages: pending.filter(|_| kind == Kind::Subject),
+        objects: pending.filter(|_| kind == Kind::Bucket),
+        bytes: nothing.then_some(0),
+        seconds: nothing.then_some(0.0),
+    }
+}
+
+/// A publication of subjects.
+pub fn subject_publication(publication: &Publication) -> model::Publication {
+    let report = publication.status.report();
+    let live = publication.logs().borrow().live.clone();
+    let progress = live.as_ref().map(|live| (live.log, *live.progress().borrow()));
+    let position = progress.map(|(log, progress)| model::LogPosition {
+        log: log.to_string(),
+        operation: progress.tail.head.map(|head| head.seq.0),
+        messages: progress.tail.total.records,
+        bytes: progress.tail.total.bytes,
+        source_sequence: progress.tail.head.map(|_| progress.tail.through.seq.0),
+    });
+    let lag = unsealed(progress.and_then(|(_, progress)| progress.pending), Kind::Subject);
+    let name = publication.filter.to_string();
+    model::Publication {
+        id: format!("publication:subject:{name}:{}", publication.stream),
+        kind: Kind::Subject,
+        stream: Some(publication.stream.clone()),
+        bucket: None,
+        readers: readers(&publication.readership),
+        ..published(name, &report, position, lag)
+    }
+}
+
+/// A publication of a bucket.
+pub fn bucket_publication(publication: &BucketPublication) -> model::Publication {
+    let report = publication.status.report();
+    let view = publication.view().borrow().clone();
+    let position = view.as_ref().map(|view| model::LogPosition {
+        log: view.log.to_string(),
+        operation: view.head.map(|head| head.seq.0),
+        messages: view.said.entries,
+        bytes: view.said.bytes,
+        source_sequence: None,
+    });
+    let lag = unsealed(view.and_then(|view| view.pending), Kind::Bucket);
+    let name = publication.bucket.name().to_owned();
+    model::Publication {
+        id: format!("publication:bucket:{name}"),
+        kind: Kind::Bucket,
+        bucket: Some(name.clone()),
+        readers: readers(&publication.readership),
+        ..published(name, &report, position, lag)
+    }
+}
+
+fn published(
+    name: String,
+    report: &Report,
+    position: Option<model::LogPosition>,
+    lag: model::Lag,
+) -> model::Publication {
+    let (state, waits_for) = state(report);
+    model::Publication {
+        id: String::new(),
+        kind: Kind::Subject,
+        name,
+        stream: None,
+        bucket: None,
+        state,
+        remedy: waits_for.as_deref().map(remedy::of),
+        waits_for,
+        position,
+        lag,
+        sealed: totals(report.done),
+        sealed_operations: report.operations,
+        sent: totals(report.sent),
+        unreplicable: report.unreplicable,
+        readers: Vec::new(),
+        last_progress: report.last_progress.map(rfc3339),
+        last_error: report.last_error.as_ref().map(|error| error.reason.clone()),
+        last_error_at: report.last_error.as_ref().map(|error| rfc3339(error.at)),
+    }
+}
+
+/// A subscription to subjects.
+pub fn subject_subscription(subscription: &Subscription) -> model::Subscription {
+    let report = subscription.status.report();
+    let (name, author) = (subscription.filter.to_string(), subscription.author);
+    model::Subscription {
+        id: format!("subscription:subject:{name}:{}:{}", subscription.stream, author.short()),
+        stream: Some(subscription.stream.clone()),
+        ..subscribed(Kind::Subject, name, author, &report)
+    }
+}
+
+/// A subscription to a bucket.
+pub fn bucket_subscription(subscription: &BucketSubscription) -> model::Subscription {
+    let report = subscription.status.report();
+    let (local, author) = (subscription.bucket.name(), subscription.author);
+    model::Subscription {
+        id: format!("subscription:bucket:{}:{local}:{}", subscription.remote, author.short()),
+        bucket: Some(local.to_owned()),
+        held_deletes: subscription.holds_deletes(),
+        ..subscribed(Kind::Bucket, subscription.remote.clone(), author, &report)
+    }
+}
+
+fn subscribed(kind: Kind, name: String, author: PublicKey, report: &Report) -> model::Subscription {
+    let (state, waits_for) = state(report);
+    let position = report.end.map(|end| model::LogPosition {
+        log: end.log.to_string(),
+        operation: end.head.map(|head| head.seq.0),
+        messages: end.total.messages,
+        bytes: end.total.bytes,
+        source_sequence: end.source,
+    });
+    let lag = model::Lag {
+        messages: report.lag.messages.filter(|_| kind == Kind::Subject),
+        objects: report.lag.messages.filter(|_| kind == Kind::Bucket),
+        bytes: report.lag.bytes,
+        seconds: report.lag_age.map(|age| age.as_secs_f64()),
+    };
+    model::Subscription {
+        id: String::new(),
+        kind,
+        name,
+        stream: None,
+        bucket: None,
+        author: author.to_string(),
+        state,
+        remedy: waits_for.as_deref().map(remedy::of),
+        waits_for,
+        position,
+        lag,
+        verified: totals(report.verified),
+        applied: totals(report.done),
+        gone: report.gone,
+        refused: report.refused.iter().sum(),
+        refused_by_reason: refused_by_reason(report),
+        restarts: report.restarts,
+        held_deletes: false,
+        last_progress: report.last_progress.map(rfc3339),
+        last_error: report.last_error.as_ref().map(|error| error.reason.clone()),
+        last_error_at: report.last_error.as_ref().map(|error| rfc3339(error.at)),
+    }
+}
+
+/// Content on its way.
+pub fn transfer(transfer: &transfers::Transfer) -> model::Transfer {
+    let left = transfer.size.saturating_sub(transfer.done);
+    model::Transfer {
+        direction: match transfer.direction {
+            transfers::Direction::Import => model::Direction::Import,
+            transfers::Direction::Send => model::Direction::Send,
+            transfers::Direction::Receive => model::Direction::Receive,
+        },
+        bucket: transfer.bucket.clone(),
+        key: transfer.key.to_string(),
+        size: transfer.size,
+        done: transfer.done,
+        bytes_per_second: transfer.rate,
+        seconds_left: (transfer.rate > 0.0).then(|| left as f64 / transfer.rate),
+        peer: transfer.peer.map(|peer| peer.to_string()),
+        begun: rfc3339(transfer.begun),
+    }
+}
+
+/// A signed operation.
+pub fn operation(held: &Held) -> model::Operation {
+    let signed = |micros: u64| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_micros(micros));
+    match held {
+        Held::Messages(operation) => {
+            let manifest = operation.manifest();
+            model::Operation {
+                hash: operation.hash().to_string(),
+                log: operation.log().to_string(),
+                author: operation.author().to_string(),
+                operation: operation.seq().0,
+                backlink: operation.backlink().map(|hash| hash.to_string()),
+                signed: signed(operation.signed_at()),
+                describes: model::OperationKind::Messages,
+                count: manifest.entries().len() as u64,
+                first_sequence: Some(manifest.first().seq.0),
+                last_sequence: Some(manifest.last().seq.0),
+                bytes: operation.raw().len() as u64,
+            }
+        }
+        Held::Catalog(operation) => model::Operation {
+            hash: operation.hash().to_string(),
+            log: operation.log().to_string(),
+            author: operation.author().to_string(),
+            operation: operation.seq().0,
+            backlink: operation.backlink().map(|hash| hash.to_string()),
+            signed: signed(operation.signed_at()),
+            describes: model::OperationKind::Catalog,
+            count: operation.content().entries().len() as u64,
+            first_sequence: None,
+            last_sequence: None,
+            bytes: operation.raw().len() as u64,
+        },
+    }
+}

@@ -1,0 +1,219 @@
+//! The verdict on the node, and what is wrong in words: pure.
+
+use super::checks::Subject;
+use super::model::{
+    Check, CheckState, EntryState, Health, Peer, Problem, Publication, Readiness, Subscription, Verdict,
+};
+use super::remedy;
+
+/// Everything that a verdict rests on.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    /// Results of looking.
+    pub checks: &'a [(Subject, Check)],
+    /// What the node offers.
+    pub publications: &'a [Publication],
+    /// What it wants.
+    pub subscriptions: &'a [Subscription],
+    /// Known nodes.
+    pub peers: &'a [Peer],
+}
+
+/// Judges.
+pub fn judge(evidence: &Evidence) -> Health {
+    let find = |wanted: &Subject| {
+        let found = evidence.checks.iter().find(|(subject, _)| subject == wanted);
+        found.map_or_else(|| unknown(wanted.kind()), |(_, check)| check.clone())
+    };
+    let all = |wanted: fn(&Subject) -> bool| {
+        evidence.checks.iter().filter(|(subject, _)| wanted(subject)).map(|(_, check)| check.clone()).collect()
+    };
+    let (nats, state, network) = (find(&Subject::Nats), find(&Subject::State), find(&Subject::Network));
+    let streams: Vec<Check> = all(|subject| matches!(subject, Subject::Stream(_)));
+    let buckets: Vec<Check> = all(|subject| matches!(subject, Subject::Bucket(_)));
+
+    let mut problems = Vec::new();
+    problems.extend(failing("NATS", &nats));
+    if nats.state == CheckState::Ok {
+        problems.extend(failing("state stream", &state));
+        for stream in &streams {
+            problems.extend(failing("stream", stream));
+        }
+    }
+    problems.extend(failing("UDP port", &network));
+    for bucket in &buckets {
+        problems.extend(failing("bucket", bucket));
+    }
+    let dead = [&nats, &state, &network].iter().any(|check| check.state != CheckState::Ok);
+    let works = |check: &Check| check.state == CheckState::Ok;
+    let ready = !dead && streams.iter().chain(&buckets).all(works);
+
+    let away: Vec<&Peer> = evidence.peers.iter().filter(|peer| peer.wanted && !peer.connected).collect();
+    if nats.state == CheckState::Ok {
+        problems.extend(away.iter().map(|peer| not_connected(peer)));
+        let is_away = |author: &str| away.iter().any(|peer| peer.public_key == author);
+        let broken = |local: Option<&String>, checks: &[Check]| {
+            local.is_some_and(|local| checks.iter().any(|check| check.name == *local && !works(check)))
+        };
+        for entry in evidence.subscriptions {
+            let told = is_away(&entry.author)
+                || broken(entry.stream.as_ref(), &streams)
+                || broken(entry.bucket.as_ref(), &buckets);
+            let what = format!("subscription to '{}' of {}", entry.name, short(&entry.author));
+            problems.extend(waiting(what, entry.state, entry.waits_for.as_deref()).filter(|_| !told));
+        }
+        for entry in evidence.publications {
+            let told = broken(entry.stream.as_ref(), &streams) || broken(entry.bucket.as_ref(), &buckets);
+            let what = format!("publication of '{}'", entry.name);
+            problems.extend(waiting(what, entry.state, entry.waits_for.as_deref()).filter(|_| !told));
+        }
+    }
+    let status = match (dead, problems.is_empty() && ready) {
+        (true, _) => Verdict::Error,
+        (false, true) => Verdict::Running,
+        (false, false) => Verdict::Degraded,
+    };
+    Health { status, ready, problems, nats, state, network, streams, buckets }
+}
+
+/// The part of it that `/readyz` tells.
+pub fn readiness(health: &Health) -> Readiness {
+    let reasons = health.problems.iter().filter(|problem| problem.blocks_readiness).cloned().collect();
+    Readiness { ready: health.ready, reasons }
+}
+
+fn unknown(name: &str) -> Check {
+    Check {
+        name: name.to_owned(),
+        state: CheckState::Unknown,
+        last_error: None,
+        last_error_at: None,
+        last_checked: None,
+    }
+}
+
+fn failing(kind: &str, check: &Check) -> Option<Problem> {
+    let what = format!("{kind} '{}'", check.name);
+    match check.state {
+        CheckState::Ok => None,
+        CheckState::Unknown => Some(Problem {
+            what,
+            problem: "it is not known yet whether it answers".to_owned(),
+            remedy: "wait some seconds; rhio is starting, or busy".to_owned(),
+            blocks_readiness: true,
+        }),
+        CheckState::Failing => {
+            let problem = check.last_error.clone().unwrap_or_else(|| "it does not answer".to_owned());
+            let remedy = match (kind, problem.as_str()) {
+                ("stream", "it does not exist") => {
+                    format!("create it: nats stream add {} --subjects …; rhio goes on by itself", check.name)
+                }
+                ("bucket", reason) if reason.contains("does not exist") => {
+                    "create the bucket; rhio goes on by itself".to_owned()
+                }
+                _ => remedy::of(&problem),
+            };
+            Some(Problem { what, problem, remedy, blocks_readiness: true })
+        }
+    }
+}
+
+fn not_connected(peer: &Peer) -> Problem {
+    let problem = match &peer.last_error {
+        Some(error) => format!("not connected to it: {error}"),
+        None if peer.addresses.is_empty() => "not connected to it, and no address of it is known".to_owned(),
+        None => "not connected to it".to_owned(),
+    };
+    Problem {
+        what: format!("node {}", short(&peer.public_key)),
+        remedy: remedy::of(&problem),
+        problem,
+        blocks_readiness: false,
+    }
+}
+
+fn waiting(what: String, state: EntryState, waits_for: Option<&str>) -> Option<Problem> {
+    let reason = waits_for.filter(|_| state == EntryState::Waiting)?;
+    Some(Problem { what, problem: reason.to_owned(), remedy: remedy::of(reason), blocks_readiness: false })
+}
+
+fn short(key: &str) -> &str {
+    key.get(..10).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, state: CheckState, error: Option<&str>) -> Check {
+        Check { state, last_error: error.map(str::to_owned), ..unknown(name) }
+    }
+
+    fn checks(nats: CheckState, stream: CheckState) -> Vec<(Subject, Check)> {
+        vec![
+            (Subject::Nats, check("localhost:4222", nats, Some("no connection"))),
+            (Subject::State, check("RHIO", nats, None)),
+            (Subject::Network, check("0.0.0.0:9102", CheckState::Ok, None)),
+            (Subject::Stream("s".to_owned()), check("s", stream, Some("it does not exist"))),
+        ]
+    }
+
+    fn peer(connected: bool) -> Peer {
+        Peer {
+            public_key: "ab".repeat(32),
+            configured: true,
+            addresses: vec!["b:9102".to_owned()],
+            connected,
+            wanted: true,
+            remote_address: None,
+            direction: None,
+            connected_since: None,
+            round_trip_seconds: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+            connects: 0,
+            last_error: None,
+        }
+    }
+
+    fn judged(checks: &[(Subject, Check)], peers: &[Peer]) -> Health {
+        judge(&Evidence { checks, publications: &[], subscriptions: &[], peers })
+    }
+
+    #[test]
+    fn everything_works() {
+        let health = judged(&checks(CheckState::Ok, CheckState::Ok), &[peer(true)]);
+        assert_eq!((health.status, health.ready, health.problems.len()), (Verdict::Running, true, 0));
+    }
+
+    #[test]
+    fn without_nats_nothing_works_and_the_rest_is_not_told() {
+        let health = judged(&checks(CheckState::Failing, CheckState::Failing), &[peer(false)]);
+        assert_eq!((health.status, health.ready), (Verdict::Error, false));
+        let [problem] = &health.problems[..] else { panic!("{:?}", health.problems) };
+        assert!(problem.what.contains("localhost:4222") && problem.remedy.contains("nats.endpoint"), "{problem:?}");
+        assert_eq!(readiness(&health).reasons, health.problems);
+    }
+
+    #[test]
+    fn a_missing_stream_is_not_ready_and_names_the_command() {
+        let health = judged(&checks(CheckState::Ok, CheckState::Failing), &[]);
+        assert_eq!((health.status, health.ready), (Verdict::Degraded, false));
+        assert!(health.problems[0].remedy.contains("nats stream add s"), "{:?}", health.problems);
+    }
+
+    #[test]
+    fn a_peer_that_is_away_degrades_and_leaves_the_node_ready() {
+        let health = judged(&checks(CheckState::Ok, CheckState::Ok), &[peer(false)]);
+        assert_eq!((health.status, health.ready, health.problems.len()), (Verdict::Degraded, true, 1));
+        assert!(readiness(&health).reasons.is_empty());
+        assert!(health.problems[0].remedy.contains("UDP"), "{:?}", health.problems);
+    }
+
+    #[test]
+    fn before_the_first_look_nothing_is_claimed() {
+        let health = judged(&[], &[]);
+        assert_eq!((health.status, health.ready), (Verdict::Error, false));
+        assert!(!health.problems.is_empty());
+    }
+}

@@ -1,0 +1,96 @@
+//! Who reads a publication now, for whoever looks: kept in memory only.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rhio_core::id::{OpSeq, PublicKey};
+
+/// A node that reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Which one.
+    pub peer: PublicKey,
+    /// Since when.
+    pub since: SystemTime,
+    /// The last operation that it says to hold durably.
+    pub applied: Option<OpSeq>,
+}
+
+/// All of them, by session.
+#[derive(Clone, Debug, Default)]
+pub struct Readership {
+    sessions: Arc<Mutex<(u64, BTreeMap<u64, Reader>)>>,
+}
+
+impl Readership {
+    fn with<T>(&self, change: impl FnOnce(&mut (u64, BTreeMap<u64, Reader>)) -> T) -> T {
+        change(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A session begins. It ends when what is returned goes.
+    pub fn enter(&self, peer: PublicKey) -> Presence {
+        let number = self.with(|(next, sessions)| {
+            *next += 1;
+            sessions.insert(*next, Reader { peer, since: SystemTime::now(), applied: None });
+            *next
+        });
+        Presence { readership: self.clone(), number }
+    }
+
+    /// The readers, each once: a node may have a session for every epoch of the log.
+    pub fn list(&self) -> Vec<Reader> {
+        let mut readers: BTreeMap<PublicKey, Reader> = BTreeMap::new();
+        self.with(|(_, sessions)| {
+            for reader in sessions.values() {
+                let known = readers.entry(reader.peer).or_insert(*reader);
+                known.since = known.since.min(reader.since);
+                known.applied = reader.applied.or(known.applied);
+            }
+        });
+        readers.into_values().collect()
+    }
+}
+
+/// A session that goes on.
+#[derive(Debug)]
+pub struct Presence {
+    readership: Readership,
+    number: u64,
+}
+
+impl Presence {
+    /// The reader holds the log durably up to this operation.
+    pub fn applied(&self, seq: OpSeq) {
+        self.readership.with(|(_, sessions)| {
+            if let Some(reader) = sessions.get_mut(&self.number) {
+                reader.applied = Some(seq);
+            }
+        });
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.readership.with(|(_, sessions)| sessions.remove(&self.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_listed_once_while_it_reads() {
+        let readership = Readership::default();
+        let peer = PublicKey::from_bytes([7; 32]).unwrap();
+        let (first, second) = (readership.enter(peer), readership.enter(peer));
+        second.applied(OpSeq(4));
+        let [reader] = &readership.list()[..] else { panic!("one reader") };
+        assert_eq!(reader.applied, Some(OpSeq(4)));
+        drop(first);
+        assert_eq!(readership.list().len(), 1);
+        drop(second);
+        assert!(readership.list().is_empty());
+    }
+}
