@@ -1,10 +1,10 @@
 //! The two ports that the daemon listens on.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use crate::control::ask::AskError;
+use crate::control::http::bind;
 use crate::peer::endpoint::{NetworkError, claim};
 
 use super::world::World;
@@ -54,9 +54,9 @@ async fn http(world: &World) -> Seen {
     if port == 0 {
         return Seen::ok("HTTP is off (http_bind_port is 0); `rhio status` asks over NATS");
     }
-    let reason = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+    let reason = match bind(world.config.http_bind_address, port).await {
         Ok(_) => return Seen::ok(format!("{port} is free")),
-        Err(reason) => reason,
+        Err(error) => error.reason,
     };
     let other = "choose another one with http_bind_port, or 0 for none";
     if reason.kind() != io::ErrorKind::AddrInUse {

@@ -72,7 +72,7 @@ impl World {
             if port == 0 {
                 return Err(silent("HTTP is off"));
             }
-            let http = Http::local(port)?;
+            let http = Http::local(self.config.http_bind_address, port)?;
             timeout(DAEMON, http.ask()).await.unwrap_or_else(|_| Err(silent("no answer in time")))
         };
         self.http.get_or_init(|| ask).await

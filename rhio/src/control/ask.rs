@@ -1,6 +1,7 @@
 //! Asking a running node how it is, over HTTP or over NATS.
 
 use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use async_nats::{Client, RequestErrorKind, rustls};
@@ -115,12 +116,19 @@ impl Http {
         Ok(Self { client, url, name })
     }
 
-    /// A node on this machine.
+    /// The node of this configuration, on this machine.
     ///
     /// # Errors
     /// When HTTP can't be used here.
-    pub fn local(port: u16) -> Result<Self, AskError> {
-        Self::new(&format!("http://127.0.0.1:{port}"))
+    pub fn local(address: Option<IpAddr>, port: u16) -> Result<Self, AskError> {
+        let address = match address {
+            // Where it listens on all addresses, it listens here.
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(IpAddr::V4(address)) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(IpAddr::V6(address)) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            Some(address) => address,
+        };
+        Self::new(&format!("http://{}", SocketAddr::new(address, port)))
     }
 
     /// Who is asked.
@@ -160,7 +168,7 @@ impl Http {
 
 fn is_local(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 fn reason(error: &reqwest::Error) -> String {
@@ -222,6 +230,12 @@ mod tests {
         assert_eq!(
             url("https://me:secret@x.example/rhio?a#b"),
             pair("https://me:secret@x.example/rhio/api/v1/status", "https://x.example")
+        );
+        let local = |address: Option<&str>| Http::local(address.map(|a| a.parse().unwrap()), 1).unwrap().name;
+        assert_eq!((local(None), local(Some("0.0.0.0"))), ("http://127.0.0.1:1".into(), "http://127.0.0.1:1".into()));
+        assert_eq!(
+            (local(Some("::")), local(Some("192.0.2.7"))),
+            ("http://[::1]:1".into(), "http://192.0.2.7:1".into())
         );
         for bad in ["", "ftp://x", "http://", "a b"] {
             assert_eq!(url(bad), None, "{bad}");

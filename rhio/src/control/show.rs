@@ -82,7 +82,7 @@ impl Source {
             None if wish.nats || config.http_bind_port == 0 => {
                 Ok(Self::Nats { config: Box::new(config.nats.clone()), client: None })
             }
-            None => Ok(Self::Http(Http::local(config.http_bind_port)?)),
+            None => Ok(Self::Http(Http::local(config.http_bind_address, config.http_bind_port)?)),
         }
     }
 
