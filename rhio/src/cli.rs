@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
+use crate::control::show::Wish;
 
 const ABOUT: &str =
     "Makes chosen NATS subjects and S3 buckets of one cluster appear in others, peer to peer and verified";
@@ -24,13 +26,44 @@ Configuration:
 Examples:
   rhio keygen /etc/rhio/private-key.txt     make this node's key and print its public key
   rhio -k /etc/rhio/private-key.txt id      print the public key, for the other nodes' configuration
+  rhio -c /etc/rhio/config.yaml check       look at everything that it needs, before or while it runs
   rhio -c /etc/rhio/config.yaml             run
+  rhio -c /etc/rhio/config.yaml status      how the running one is; also --watch, --json
+  rhio status --url http://10.0.0.7:3000    how one on another machine is
   rhio -l DEBUG                             say more
   rhio -l rhio=INFO,async_nats=DEBUG        say more about NATS only
 
 Exit status:
   0 ended as asked; 1 failed; 2 the command line or the configuration is wrong, and nothing was
-  started";
+  started. `rhio check`: 1 when anything fails. `rhio status`: 1 when the node is not ready, or does
+  not answer";
+
+const CHECK_HELP: &str = "\
+Each line says ok, warn or FAIL, what was looked at, what was found, and behind an arrow the next
+thing to do. It runs with and without a daemon, within 20 seconds. It creates nothing, writes
+nothing and leaves nothing behind, neither in NATS nor in buckets nor on disk. While the daemon does
+not run, it dials the other nodes with this node's own key and hangs up again.
+
+Examples:
+  rhio -c /etc/rhio/config.yaml check
+  rhio check --json | jq '.[] | select(.result == \"fail\")'
+
+Exit status:
+  0 nothing fails (there may be warnings); 1 something does; 2 the configuration is wrong";
+
+const STATUS_HELP: &str = "\
+The running daemon is asked: over HTTP at --url, else at http://127.0.0.1:<http_bind_port>; over NATS
+with --nats, or when http_bind_port is 0. Where several nodes share a NATS, the one with this
+configuration's private key is meant; if only others answer, one of them is shown, with a note.
+
+Examples:
+  rhio -c /etc/rhio/config.yaml status
+  rhio status --watch --interval 5
+  rhio status --json | jq .subscriptions
+
+Exit status:
+  0 the node is ready (with --watch: ended by Ctrl-C); 1 it is not, or does not answer; 2 the
+  configuration is wrong";
 
 /// `rhio`'s command line.
 #[derive(Debug, Parser)]
@@ -82,6 +115,55 @@ pub enum Command {
     },
     /// Print the public key of the configured private key
     Id,
+    /// Look at everything that the configuration names, and say what to do where something is wrong
+    #[command(after_help = CHECK_HELP)]
+    Check {
+        /// Print one JSON array with objects of check, name, result, detail and remedy
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the running daemon how it is
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+}
+
+/// What `rhio status` takes.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The node's HTTP address [default: http://127.0.0.1 with the configured http_bind_port]
+    #[arg(long, value_name = "URL", conflicts_with = "nats")]
+    url: Option<String>,
+
+    /// Ask over the configured NATS
+    #[arg(long)]
+    nats: bool,
+
+    /// Show it again and again, with rates, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+
+    /// Seconds between two looks, 0.1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, requires = "watch")]
+    interval: Duration,
+
+    /// Print the daemon's own JSON, unchanged
+    #[arg(long)]
+    json: bool,
+}
+
+impl StatusArgs {
+    /// The same for what shows it.
+    pub fn wish(self) -> Wish {
+        let Self { url, nats, watch, interval, json } = self;
+        Wish { url, nats, watch, interval, json }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a number of seconds from 0.1 to 86400".to_owned()),
+    }
 }
 
 impl Options {
@@ -109,6 +191,24 @@ mod tests {
         let after = Cli::parse_from(["rhio", "id", "--private-key", "a"]);
         assert_eq!(before.options.overrides(), after.options.overrides());
         assert_eq!(before.options.private_key_path, Some("a".into()));
+    }
+
+    #[test]
+    fn what_status_takes() {
+        let wish = |line: &[&str]| match Cli::try_parse_from(line) {
+            Ok(Cli { command: Some(Command::Status(args)), .. }) => Some(args.wish()),
+            _ => None,
+        };
+        let plain = Wish { url: None, nats: false, watch: false, interval: Duration::from_secs(1), json: false };
+        assert_eq!(wish(&["rhio", "status"]), Some(plain.clone()));
+        let half = Duration::from_millis(500);
+        let watched = Wish { url: Some("h:1".into()), watch: true, interval: half, json: true, ..plain };
+        let line = ["rhio", "-c", "x", "status", "--url", "h:1", "-w", "--interval", "0.5", "--json", "-l", "DEBUG"];
+        assert_eq!(wish(&line), Some(watched));
+        for wrong in [&["--interval", "5"][..], &["-w", "--interval", "0"], &["-w", "--interval", "NaN"]] {
+            assert_eq!(wish(&[&["rhio", "status"], wrong].concat()), None, "{wrong:?}");
+        }
+        assert_eq!(wish(&["rhio", "status", "--nats", "--url", "x"]), None);
     }
 
     #[test]

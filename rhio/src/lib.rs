@@ -5,6 +5,7 @@
 pub mod app;
 pub mod apply;
 pub mod blobs;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod config_file;

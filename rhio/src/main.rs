@@ -3,13 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use rhio::app;
 use rhio::cli::{Cli, Command};
 use rhio::config::{self, Loaded};
+use rhio::control::show;
 use rhio::identity::{self, IdentityError};
 use rhio::logging::{self, LogFilter};
+use rhio::{app, check};
 
 /// The configuration is wrong, nothing was started. Also what clap uses for a wrong command line.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -29,8 +31,22 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Keygen { .. }) => show_key(identity::generate(&loaded.config.private_key_path)),
         Some(Command::Id) => show_key(identity::load(&loaded.config.private_key_path)),
+        Some(Command::Check { json }) => wait_for(check::run(loaded, json)),
+        Some(Command::Status(args)) => wait_for(show::run(loaded.config, args.wish())),
         None => run(loaded, cli.options.overrides()),
     }
+}
+
+/// Runs a command that asks others.
+fn wait_for(command: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(command);
+    // Tasks of libraries may still sit in a system call.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
 }
 
 fn show_key(identity: Result<identity::Identity, IdentityError>) -> ExitCode {
@@ -74,7 +90,7 @@ fn run(loaded: Loaded, overrides: config::Overrides) -> ExitCode {
     };
     let outcome = runtime.block_on(app::run(loaded, overrides, identity.signing_key().clone()));
     // Tasks of libraries may still sit in a system call.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    runtime.shutdown_timeout(Duration::from_millis(500));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

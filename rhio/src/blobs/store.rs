@@ -157,23 +157,29 @@ fn place(s3: &config::S3) -> Result<Place> {
             let root = FolderRoot::open(path);
             Ok(Place::Folder(root.with_context(|| format!("'s3.endpoint' {} can't be used", path.display()))?))
         }
-        config::S3Endpoint::Server(endpoint) => {
-            let ca_pem = s3
-                .ca
-                .as_ref()
-                .map(|path| std::fs::read(path).with_context(|| format!("'s3.ca' {} can't be read", path.display())));
-            let credentials = s3.credentials.as_ref().map(|keys| S3Credentials {
-                access_key: keys.access_key.clone(),
-                secret_key: keys.secret_key.expose().to_owned(),
-                session_token: keys.session_token.as_ref().map(|token| token.expose().to_owned()),
-            });
-            let config = S3Config {
-                credentials,
-                path_style: s3.path_style,
-                ca_pem: ca_pem.transpose()?,
-                ..S3Config::new(endpoint.clone(), s3.region.clone())
-            };
-            Ok(Place::Server(S3Server::connect(config).context("'s3' can't be used")?))
-        }
+        config::S3Endpoint::Server(endpoint) => Ok(Place::Server(server(s3, endpoint)?)),
     }
+}
+
+/// The S3 server at an endpoint, with everything else as configured. Nothing is asked of it yet.
+///
+/// # Errors
+/// When a file that the configuration names can't be read, or the endpoint makes no sense.
+pub fn server(s3: &config::S3, endpoint: &str) -> Result<S3Server> {
+    let ca_pem = s3
+        .ca
+        .as_ref()
+        .map(|path| std::fs::read(path).with_context(|| format!("'s3.ca' {} can't be read", path.display())));
+    let credentials = s3.credentials.as_ref().map(|keys| S3Credentials {
+        access_key: keys.access_key.clone(),
+        secret_key: keys.secret_key.expose().to_owned(),
+        session_token: keys.session_token.as_ref().map(|token| token.expose().to_owned()),
+    });
+    let config = S3Config {
+        credentials,
+        path_style: s3.path_style,
+        ca_pem: ca_pem.transpose()?,
+        ..S3Config::new(endpoint, s3.region.clone())
+    };
+    S3Server::connect(config).context("'s3' can't be used")
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::{RawMessageErrorKind, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{Info, RawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::{Client, HeaderMap, Subject, jetstream};
 use futures_util::StreamExt;
 use rhio_core::headers;
@@ -126,6 +126,11 @@ impl SourceStream {
         let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
         let queue = !matches!(info.config.retention, RetentionPolicy::Limits);
         Ok(Self { client: client.clone(), stream, name: name.to_owned(), created, queue })
+    }
+
+    /// The stream as it was when it was opened.
+    pub fn info(&self) -> &Info {
+        self.stream.cached_info()
     }
 
     /// When it was created, in nanoseconds since the Unix epoch.

@@ -146,8 +146,11 @@ impl Network {
     }
 }
 
-/// Checks that the port is free, and picks one when it is 0.
-fn claim(port: u16) -> Result<u16, NetworkError> {
+/// Checks that the port is free, and picks one when it is 0. It is free again when this returns.
+///
+/// # Errors
+/// [`NetworkError::Port`] when it can't be bound.
+pub fn claim(port: u16) -> Result<u16, NetworkError> {
     let failed = |reason| NetworkError::Port { port, reason };
     let v4 = UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), port)).map_err(failed)?;
     let port = v4.local_addr().map_err(failed)?.port();

@@ -39,8 +39,10 @@ const GRACE: Duration = Duration::from_secs(1);
     "HTTP port {address} can't be bound: {reason}; stop what uses it, or choose another with --http-bind-port (0 turns HTTP off)"
 )]
 pub struct BindError {
-    address: SocketAddr,
-    reason: std::io::Error,
+    /// What was to be bound.
+    pub address: SocketAddr,
+    /// The system's words.
+    pub reason: std::io::Error,
 }
 
 /// Takes the port. Without an address it listens on all of them, IPv6 and IPv4 where the system has both.
