@@ -261,7 +261,7 @@ async fn a_node_that_does_not_know_us() {
 
 #[tokio::test]
 async fn another_key_or_another_network_at_a_nodes_address() {
-    let (mut a, mut b) = author_running().await;
+    let (a, mut b) = author_running().await;
     let other = Peer::beside(&a).await;
     b.rhio.rewrite_config(|config| {
         config.nodes = vec![Node { public_key: other.public_key(), endpoints: vec![a.rhio.endpoint()] }];

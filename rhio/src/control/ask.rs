@@ -96,7 +96,8 @@ impl Http {
         }
         let path = format!("{}/{PATH}", url.path().trim_end_matches('/'));
         url.set_path(&path);
-        (url.set_query(None), url.set_fragment(None));
+        url.set_query(None);
+        url.set_fragment(None);
         // A password in the address is not shown.
         let name = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         let name = url.port().map_or(name.clone(), |port| format!("{name}:{port}"));

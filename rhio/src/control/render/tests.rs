@@ -28,6 +28,7 @@ fn subscription(id: &str, kind: Kind, name: &str, into: &str) -> Subscription {
         applied: Totals { messages: 1000, bytes: 1 << 20 },
         gone: 0,
         refused: 0,
+        refused_by_reason: Default::default(),
         restarts: 0,
         held_deletes: false,
         last_progress: None,
@@ -49,6 +50,7 @@ fn publication(id: &str, kind: Kind, name: &str) -> Publication {
         position: None,
         lag: Lag::default(),
         sealed: Totals { messages: 12_345, bytes: 58_720_256 },
+        sealed_operations: 1,
         sent: Totals::default(),
         unreplicable: 0,
         readers: vec![Reader { public_key: AUTHOR.into(), since: String::new(), applied_operation: None }],
@@ -62,6 +64,7 @@ fn peer(connected: bool) -> Peer {
     Peer {
         public_key: AUTHOR.into(),
         addresses: vec!["rhio-a.example.org:9102".into()],
+        configured: true,
         connected,
         wanted: true,
         remote_address: connected.then(|| "192.0.2.7:9102".into()),
