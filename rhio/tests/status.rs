@@ -108,7 +108,8 @@ async fn of_several_nodes_on_one_nats_the_right_one_is_shown() {
         cluster.rhio.allow_log("nothing is published");
         expect_departures(cluster);
     }
-    start(&mut a, &mut b).await;
+    a.start().await;
+    b.start().await;
     for cluster in [&a, &b] {
         let shown = eventually!(SOON, "an answer", {
             let output = status(cluster, &["--json"]).await;
