@@ -88,8 +88,16 @@ async fn a_messages_way_through_both_nodes_is_one_trace() {
     finish(a, b).await;
 }
 
+/// The traces that have a span of this name, one for each.
+fn traces(spans: &[Seen], name: &str) -> Vec<Vec<u8>> {
+    let found = spans.iter().filter(|seen| seen.span.name == name);
+    let mut traces: Vec<_> = found.map(|seen| seen.span.trace_id.clone()).collect();
+    traces.sort();
+    traces
+}
+
 #[tokio::test]
-async fn every_batch_is_a_trace_of_its_own_and_the_last_ones_are_sent_before_the_end() {
+async fn every_batch_is_a_trace_of_its_own() {
     let (mut a, mut b) = replicating_pair().await;
     let collector = Collector::start().await;
     for cluster in [&mut a, &mut b] {
@@ -100,25 +108,40 @@ async fn every_batch_is_a_trace_of_its_own_and_the_last_ones_are_sent_before_the
     for number in 0..20 {
         publish(&a, "s.y", &[], format!("{number}")).await;
     }
-    wait_for_records(&b, "S", 520).await;
-    finish(a, b).await;
-    let spans = collector.spans();
-    let of = |name: &str| {
-        let found = spans.iter().filter(|seen| seen.span.name == name);
-        let mut traces: Vec<_> = found.map(|seen| seen.span.trace_id.clone()).collect();
-        traces.sort();
-        traces
-    };
-    let batches = of("rhio.batch");
-    assert!(batches.len() >= 2, "{batches:?}");
-    assert!(batches.windows(2).all(|pair| pair[0] != pair[1]), "a trace for two batches");
-    assert_eq!(batches, of("rhio.seal"));
-    assert_eq!(batches, of("rhio.commit"));
     let records = |name: &str| {
-        let spans = spans.iter().filter(|seen| seen.span.name == name);
+        let spans = collector.spans().into_iter().filter(|seen| seen.span.name == name);
         spans.map(|seen| seen.attribute("rhio.records").unwrap().parse::<u64>().unwrap()).sum::<u64>()
     };
-    assert_eq!((records("rhio.batch"), records("rhio.receive")), (520, 520));
+    testkit::eventually!(SOON, "every message in a span", {
+        records("rhio.batch") == 520 && records("rhio.send") == 520 && records("rhio.receive") == 520
+    });
+    finish(a, b).await;
+    let spans = collector.spans();
+    let batches = traces(&spans, "rhio.batch");
+    assert!(batches.len() >= 2, "{batches:?}");
+    assert!(batches.windows(2).all(|pair| pair[0] != pair[1]), "a trace for two batches");
+    for name in ["rhio.seal", "rhio.send", "rhio.receive", "rhio.commit"] {
+        assert_eq!(batches, traces(&spans, name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_spans_are_sent_before_the_end() {
+    let (mut a, mut b) = replicating_pair().await;
+    let collector = Collector::start().await;
+    for cluster in [&mut a, &mut b] {
+        trace_to(cluster, &collector.endpoint(), "");
+    }
+    start(&mut a, &mut b).await;
+    publish(&a, "s.first", &[], "1").await;
+    collector.wait_for(EACH, SOON).await;
+    let before = b.stream_len("RHIO").await;
+    publish(&a, "s.last", &[], "2").await;
+    testkit::eventually!(SOON, "the commit", b.stream_len("RHIO").await > before);
+    // For the state stream's answer; spans wait longer for others to come along.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    finish(a, b).await;
+    assert_eq!(collector.spans().len(), 2 * EACH, "{:#?}", collector.spans());
 }
 
 #[tokio::test]
@@ -133,15 +156,13 @@ async fn with_a_share_both_nodes_trace_the_same_batches() {
         publish(&a, "s.y", &[], format!("{number}")).await;
     }
     wait_for_records(&b, "S", 60).await;
+    // For the last commit.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     finish(a, b).await;
     let spans = collector.spans();
-    let of = |name: &str| {
-        let found = spans.iter().filter(|seen| seen.span.name == name);
-        found.map(|seen| seen.span.trace_id.clone()).collect::<std::collections::BTreeSet<_>>()
-    };
-    let batches = of("rhio.batch");
-    assert!((10..=50).contains(&batches.len()), "{} of 60", batches.len());
-    assert_eq!(batches, of("rhio.receive"));
+    let batches = traces(&spans, "rhio.batch");
+    assert!((1..60).contains(&batches.len()), "{} of 60", batches.len());
+    assert_eq!(batches, traces(&spans, "rhio.receive"));
 }
 
 #[tokio::test]
@@ -158,11 +179,7 @@ async fn a_collector_that_is_away_or_never_answers_disturbs_nothing() {
     start(&mut a, &mut b).await;
     publish(&a, "s.first", &[], "1").await;
     a.rhio.wait_for_log("spans can't be sent", SOON).await;
-    // More spans than are kept.
-    for _ in 0..4 {
-        let mut publisher = a.publisher(&["s.more"]).await;
-        publisher.publish(500).await;
-    }
+    a.publisher(&["s.more"]).await.publish(2000).await;
     wait_for_records(&b, "S", 2001).await;
     // Several attempts later there is still one line.
     tokio::time::sleep(Duration::from_secs(4)).await;

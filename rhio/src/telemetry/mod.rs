@@ -317,6 +317,16 @@ mod tests {
     }
 
     #[test]
+    fn what_finds_no_room_is_dropped_and_counted() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (spans, _queue) = mpsc::channel(2);
+        let (exporter, stop) = (Mutex::default(), CancellationToken::new());
+        let tracer = Tracer { sample: Sample::ALL, spans, metrics: Arc::clone(&metrics), exporter, stop };
+        (0..5).for_each(|_| tracer.emit(Span::default()));
+        assert_eq!(metrics.spans.with_label_values(&["dropped"]).get(), 3);
+    }
+
+    #[test]
     fn times_lie_as_the_instants_do() {
         let clock = Clock::now();
         let earlier = clock.instant - Duration::from_millis(5);
