@@ -149,13 +149,17 @@ fn sink_remarks(about: &str, entry: &SubscribeSubject, info: &Info, swallowed: O
     let subjects = config.subjects.join(", ");
     let covered = config.subjects.iter().filter_map(|s| Filter::parse(s).ok()).any(|s| s.covers(&entry.subject));
     if !covered && config.subjects.len() < 2 {
+        // A stream's own subjects may not overlap, so a narrower one gives way to what covers it.
+        let replaceable = config.subjects.iter().all(|s| Filter::parse(s).is_ok_and(|s| entry.subject.covers(&s)));
+        let remedy = if replaceable {
+            let (name, subject) = (quoted(&config.name), quoted(entry.subject.as_str()));
+            format!("nats stream edit {name} --subjects {subject}, or subscribe to less")
+        } else {
+            "let the stream capture all of it, or subscribe to less".to_owned()
+        };
         return Seen::warn(
             format!("{about}: captures only a part of it ({subjects}); a message under another subject holds it up"),
-            format!(
-                "nats stream edit {} --subjects {}, or subscribe to less",
-                quoted(&config.name),
-                quoted(entry.subject.as_str())
-            ),
+            remedy,
         );
     }
     let queue = !matches!(config.retention, RetentionPolicy::Limits);

@@ -63,13 +63,28 @@ impl Answer {
     fn read(from: &str, bytes: &[u8]) -> Result<Self, AskError> {
         let stranger = |reason: String| AskError::Stranger { from: from.to_owned(), reason };
         let text = std::str::from_utf8(bytes).map_err(|_| stranger("it is not UTF-8".to_owned()))?;
-        let status = serde_json::from_str(text).map_err(|error| stranger(error.to_string()))?;
+        let status = serde_json::from_str(text).map_err(|error| stranger(misunderstood(text, &error)))?;
         Ok(Self { text: text.to_owned(), status })
     }
 
     /// Whether it comes from this node.
     pub fn is_of(&self, key: PublicKey) -> bool {
         self.status.public_key == key.to_string()
+    }
+}
+
+/// Fields that are new to this program do it no harm, but another version may lack some that it expects.
+fn misunderstood(text: &str, error: &serde_json::Error) -> String {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: String,
+    }
+    let own = env!("CARGO_PKG_VERSION");
+    match serde_json::from_str::<Version>(text) {
+        Ok(Version { version }) if version != own => {
+            format!("it is rhio {version} and this is {own}; use its own `rhio status`")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -221,6 +236,14 @@ pub async fn over_nats(client: &Client, wanted: Option<PublicKey>) -> Result<Ans
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_version_is_named() {
+        let said = |text: &str| Answer::read("x", text.as_bytes()).unwrap_err().to_string();
+        assert!(said(r#"{"version": "9.9.9"}"#).contains("it is rhio 9.9.9"));
+        assert!(said(r#"{"hello": 1}"#).contains("missing field"));
+        assert!(said("<html>").contains("expected value"));
+    }
 
     #[test]
     fn addresses_in_all_their_forms() {

@@ -117,12 +117,12 @@ fn needs(health: &Health) -> String {
         let parts = parts.map(|(word, state)| (number(state), word));
         let parts = parts.iter().filter(|(number, _)| *number > 0);
         let parts: Vec<_> = parts.map(|(number, word)| format!("{} {word}", count(*number))).collect();
-        (!parts.is_empty()).then(|| format!("{name} {}", parts.join(" ")))
+        (!parts.is_empty()).then(|| format!("{name} {}", parts.join(", ")))
     };
     let single = [("NATS", &health.nats), ("state stream", &health.state), ("UDP port", &health.network)];
     let single = single.map(|(name, check)| Some(format!("{name} {}", word(check))));
-    let all = single.into_iter().chain([many("streams:", &health.streams), many("buckets:", &health.buckets)]);
-    all.flatten().collect::<Vec<_>>().join(", ")
+    let all = single.into_iter().chain([many("streams", &health.streams), many("buckets", &health.buckets)]);
+    all.flatten().collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
