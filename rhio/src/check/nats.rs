@@ -11,7 +11,7 @@ use rhio_core::subject::Filter;
 use tokio::time::timeout;
 
 use crate::config::{Endpoint, State, Storage};
-use crate::control::render::numbers::{bytes, count};
+use crate::control::render::numbers::{bytes, count, counted};
 use crate::nats::connect::ConnectError;
 
 use super::finding::quoted;
@@ -161,7 +161,8 @@ async fn missing(context: &Context, config: &State, own: Option<String>) -> Seen
         Storage::File => "file",
         Storage::Memory => "memory",
     };
-    let detail = format!("does not exist yet and will be created ({} replicas, {storage} storage)", config.replicas);
+    let replicas = counted(u64::from(config.replicas), "replica");
+    let detail = format!("does not exist yet and will be created ({replicas}, {storage} storage)");
     match config.storage {
         Storage::File => Seen::ok(detail),
         Storage::Memory => Seen::warn(detail, "it is lost when the server restarts; nats.state.storage: file keeps it"),
@@ -187,7 +188,10 @@ fn existing(found: &StreamConfig, own: Option<&str>) -> Seen {
     }
     match own.map(captured) {
         Some(false) => Seen::ok("exists (not written to); this node's subjects will be added to it"),
-        _ => Seen::ok(format!("exists, {} replicas (not written to)", found.num_replicas.max(1))),
+        _ => {
+            let replicas = counted(found.num_replicas.max(1) as u64, "replica");
+            Seen::ok(format!("exists, {replicas} (not written to)"))
+        }
     }
 }
 

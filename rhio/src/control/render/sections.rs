@@ -72,7 +72,9 @@ fn trouble(
         if status.health.problems.iter().any(|problem| problem.problem == reason) {
             return Vec::new();
         }
-        let remedy = remedy.map(|remedy| (Tone::Plain, format!("→ {remedy}")));
+        // One problem may hold up many entries.
+        let told = |remedy: &&str| status.health.problems.iter().any(|problem| problem.remedy == **remedy);
+        let remedy = remedy.filter(|remedy| !told(remedy)).map(|remedy| (Tone::Plain, format!("→ {remedy}")));
         return [(Tone::Odd, format!("waits: {reason}"))].into_iter().chain(remedy).collect();
     }
     let age = last_error_at.and_then(|at| seconds_between(at, &status.time)).filter(|age| *age < OLD_ERROR);

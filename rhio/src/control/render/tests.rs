@@ -192,6 +192,13 @@ fn a_busy_node() {
 }
 
 #[test]
+fn a_remedy_is_said_once() {
+    let mut status = busy();
+    status.health.problems[1].remedy = "give the key s3:PutObject on the bucket".into();
+    assert_eq!(shown(&status, 80).matches("s3:PutObject").count(), 1);
+}
+
+#[test]
 fn watching_shows_rates_and_only_of_the_same_process() {
     let before = busy();
     let mut after = busy();
