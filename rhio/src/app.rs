@@ -33,6 +33,7 @@ use crate::peer::links::{Directory, Incoming, Links};
 use crate::publish::registry::{Publication, Registry};
 use crate::publish::{recall, sealing, session, watching};
 use crate::shutdown::{Signals, Told};
+use crate::telemetry::Telemetry;
 
 /// How long tasks may take to end when the process shuts down; Kubernetes gives 30 s for everything, users expect 10.
 const GRACE: Duration = Duration::from_secs(5);
@@ -134,7 +135,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
         warn!("some tasks did not end in time");
     }
     http.wait().await;
-    network.close(CLOSE).await;
+    tokio::join!(network.close(CLOSE), app.node.telemetry.shutdown());
     let _ = tokio::time::timeout(Duration::from_millis(500), app.node.client.flush()).await;
     info!("stopped");
     Ok(())
@@ -160,6 +161,8 @@ async fn start(
 ) -> Result<App> {
     let tasks = TaskTracker::new();
     let metrics = Arc::clone(&overview.metrics);
+    let telemetry = Telemetry::start(config.tracing.as_ref(), me, &metrics);
+    let telemetry = telemetry.map_err(|reason| anyhow::anyhow!("traces can't be exported: {reason}"))?;
     let blobs = Blobs::open(config.s3.as_ref(), &config.blobs_dir, Arc::clone(&metrics), tasks.clone())?;
     let client = reach_nats(&config.nats, &overview.checks).await?;
     let state = open_state(&client, &config.nats.state, me, &overview.checks).await;
@@ -175,6 +178,7 @@ async fn start(
         state: Arc::new(state),
         links: links.clone(),
         metrics,
+        telemetry,
         registry: Arc::new(Registry::default()),
         blobs: Arc::new(blobs),
         started: now_micros() / 1000,

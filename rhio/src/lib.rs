@@ -21,3 +21,4 @@ pub mod publish;
 pub mod quiet;
 pub mod shutdown;
 pub mod status;
+pub mod telemetry;

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub transfer_seconds: HistogramVec,
     /// Connections that were refused, by whom.
     pub connections_refused: IntCounterVec,
+    /// Spans of traces, by what became of them.
+    pub spans: IntCounterVec,
 }
 
 impl Metrics {
@@ -76,6 +78,11 @@ impl Metrics {
                 &["by"],
                 registry
             )?,
+            spans: register_int_counter_vec_with_registry!(
+                Opts::new("rhio_tracing_spans_total", "Spans that were exported, or dropped"),
+                &["outcome"],
+                registry
+            )?,
             registry,
         };
         metrics.begin_at_zero();
@@ -93,6 +100,9 @@ impl Metrics {
         }
         for by in ["us", "peer"] {
             self.connections_refused.with_label_values(&[by]);
+        }
+        for outcome in ["exported", "dropped"] {
+            self.spans.with_label_values(&[outcome]);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::peer::links::Links;
 use crate::publish::registry::Registry;
 use crate::quiet::Quiet;
 use crate::status::Entry;
+use crate::telemetry::Telemetry;
 
 /// How long a peer may be out of reach before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -37,6 +38,8 @@ pub struct Node {
     pub links: Links,
     /// What is counted for operators.
     pub metrics: Arc<Metrics>,
+    /// Where batches are traced, when they are.
+    pub telemetry: Telemetry,
     /// What it publishes.
     pub registry: Arc<Registry>,
     /// Its buckets.

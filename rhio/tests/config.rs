@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rhio::config::{self, *};
+use rhio::telemetry::Sample;
 
 const KEY_A: &str = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
 const KEY_B: &str = "197f6b23e16c8532c6abc838facd5ea789be0c76b2920334039bfa8b3d368d61";
@@ -91,6 +92,7 @@ s3:
   credentials: {{ access_key: "a", secret_key: "s" }}
   poll_interval: "250ms"
 import: {{ dirs: ["/import"], bucket: "in" }}
+tracing: {{ otlp_endpoint: "https://collector.example/otlp/", sample: 0.25, headers: {{ X-Key: "k" }} }}
 nodes:
   - public_key: "{KEY_A}"
     endpoints: ["rhio.example.org", "192.168.178.100:1", "[2a02::1]:9103"]
@@ -118,6 +120,9 @@ subscribe:
     assert_eq!(s3.endpoint, S3Endpoint::Folder("/var/lib/rhio/buckets".into()));
     assert_eq!(s3.poll_interval, Duration::from_millis(250));
     assert_eq!(config.import, Import { dirs: vec!["/import".into()], bucket: Some("in".into()) });
+    let tracing = config.tracing.unwrap();
+    assert_eq!(tracing.otlp_endpoint, "https://collector.example/otlp");
+    assert_eq!((Some(tracing.sample), tracing.headers), (Sample::of(0.25), vec![("X-Key".into(), Secret::new("k"))]));
     let addresses: Vec<String> = config.nodes[0].endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["rhio.example.org:9102", "192.168.178.100:1", "[2a02::1]:9103"]);
     assert_eq!(config.publish.s3_buckets[0], PublishBucket { bucket: "one".into(), allow: None });
@@ -197,6 +202,9 @@ fn our_own_example_holds_the_defaults_and_loads_with_every_option_switched_on() 
         "secret_key",
         "session_token",
         "poll_interval",
+        "otlp_endpoint",
+        "sample",
+        "headers",
         "dirs",
         "bucket",
         "public_key",
@@ -430,7 +438,8 @@ fn secrets_are_never_shown() {
     let secrets = ["geheim1", "geheim2", "geheim3", seed];
     let text = format!(
         "nats: {{endpoint: 'nats://u:geheim1@h', credentials: {{nkey: {seed}}}}}\n\
-         s3: {{credentials: {{access_key: a, secret_key: geheim2, session_token: geheim3}}}}\n"
+         s3: {{credentials: {{access_key: a, secret_key: geheim2, session_token: geheim3}}}}\n\
+         tracing: {{otlp_endpoint: 'http://h', headers: {{Authorization: Bearer geheim1}}}}\n"
     );
     let loaded = load_with(&text, &[]).unwrap();
     assert_eq!(loaded.config.nats.credentials, Some(Credentials::Nkey(Secret::new(seed))));
@@ -443,6 +452,12 @@ fn secrets_are_never_shown() {
         "nats: {credentials: geheim1}",
         "s3: {endpoint: 'http://u:geheim1@h'}",
         "s3: {credentials: {secret_key: geheim2}}",
+        "tracing: {otlp_endpoint: 'http://u:geheim1@h'}",
+        "tracing: {otlp_endpoint: 'http://h?key=geheim1'}",
+        "tracing: {otlp_endpoint: h, headers: {X-Key: geheim1}}",
+        "tracing: {otlp_endpoint: 'http://h', headers: {X-Key: [geheim1]}}",
+        "tracing: {otlp_endpoint: 'http://h', headers: geheim1}",
+        "tracing: {otlp_endpoint: 'http://h', headers: {X-Key: \"geheim1\\nX: y\"}}",
     ];
     let errors: String = broken.iter().map(|text| problem(text)).collect();
     for secret in secrets {
@@ -462,11 +477,41 @@ fn an_address_may_carry_the_credentials() {
 }
 
 #[test]
+fn traces_need_an_address_a_share_and_headers_that_are_some() {
+    let tracing = load("tracing: {otlp_endpoint: 'http://collector:4318/'}").tracing.unwrap();
+    let expected = Tracing { otlp_endpoint: "http://collector:4318".into(), sample: Sample::ALL, headers: Vec::new() };
+    assert_eq!(tracing, expected);
+    assert_eq!(load("tracing:").tracing, None, "a section that is commented out");
+    assert_problem("tracing: {sample: 0.5}", "config.yaml:1: tracing: has no \"otlp_endpoint\"", &[":4318"]);
+    for wrong in ["collector:4318", "grpc://h:4317", "http://", "''"] {
+        let text = format!("tracing: {{otlp_endpoint: {wrong}}}");
+        assert_problem(&text, "config.yaml:1: tracing.otlp_endpoint: ", &["expected"]);
+    }
+    for wrong in ["1.5", "-1", "all", "NaN"] {
+        let text = format!("tracing: {{otlp_endpoint: 'http://h', sample: {wrong}}}");
+        assert_problem(&text, "config.yaml:1: tracing.sample: ", &["from 0 to 1"]);
+    }
+    for (wrong, why) in [("'a b': x", "no name"), ("Content-Type: x", "itself"), ("a: {b: c}", "a header's value")] {
+        let text = format!("tracing: {{otlp_endpoint: 'http://h', headers: {{{wrong}}}}}");
+        assert_problem(&text, "config.yaml:1: tracing.headers.", &[why]);
+    }
+    let variables = [
+        ("RHIO_TRACING__OTLP_ENDPOINT", "http://env:1"),
+        ("RHIO_TRACING__SAMPLE", "0.5"),
+        ("RHIO_TRACING__HEADERS", r#"{"X-Key": "k"}"#),
+    ];
+    let tracing = load_with("", &variables).unwrap().config.tracing.unwrap();
+    assert_eq!((tracing.otlp_endpoint.as_str(), Some(tracing.sample)), ("http://env:1", Sample::of(0.5)));
+    assert_eq!(tracing.headers, [("X-Key".into(), Secret::new("k"))]);
+}
+
+#[test]
 fn only_nodes_publish_and_subscribe_can_change_without_a_restart() {
     let old = load("");
     let text = format!("nodes: [{{public_key: {KEY_A}}}]\n{}", publish_subjects(&[("a", "s")]));
     assert_eq!(old.needs_restart(&load(&text)), [""; 0]);
     assert_eq!(old.needs_restart(&load("bind_port: 1\nnats: {endpoint: x}\n")), ["bind_port", "nats"]);
+    assert_eq!(old.needs_restart(&load("tracing: {otlp_endpoint: 'http://h'}\n")), ["tracing"]);
 }
 
 #[test]

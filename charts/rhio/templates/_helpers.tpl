@@ -163,6 +163,9 @@ and are taken out of the ConfigMap.
 {{- if hasKey $config "private_key_path" }}
 {{- fail "config.private_key_path is set by the chart. Put the key into a Secret and name it in privateKey.existingSecret." }}
 {{- end }}
+{{- if hasKey (get $config "tracing" | default dict) "headers" }}
+{{- fail "config.tracing.headers would put a key into the ConfigMap. Set RHIO_TRACING__HEADERS with extraEnv, from a Secret." }}
+{{- end }}
 {{- if hasKey $config "blobs_dir" }}
 {{- fail "config.blobs_dir is set by the chart. See blobs.existingClaim and blobs.sizeLimit for what is mounted there." }}
 {{- end }}

@@ -26,6 +26,7 @@ use crate::nats::state::{LogSubject, StateError};
 use crate::node::Node;
 use crate::peer::stream::{self, FrameReader, FrameWriter, StreamError};
 use crate::status::{Count, Lag, LogEnd, Refusal};
+use crate::telemetry::Received;
 
 use super::cursor::{self, Of, Standing};
 use super::subscription::Subscription;
@@ -94,6 +95,8 @@ struct Timed {
     seq: OpSeq,
     arrived: Instant,
     oldest: u64,
+    /// What its trace will tell, when there is one.
+    traced: Option<Box<Received>>,
 }
 
 struct Driver<'a> {
@@ -117,6 +120,8 @@ struct Driver<'a> {
     unanswered: VecDeque<(u64, Position)>,
     /// Batches that are not committed yet.
     timed: VecDeque<Timed>,
+    /// When the commit was begun that is under way, or the last one.
+    committing: Instant,
     /// On a stream that may refuse: the last record that it has acknowledged.
     written: Option<Position>,
     writer: FrameWriter,
@@ -193,6 +198,7 @@ pub async fn apply(
         last_local: cursor.local,
         unanswered: VecDeque::new(),
         timed: VecDeque::new(),
+        committing: Instant::now(),
         written: None,
         writer,
     };
@@ -260,6 +266,7 @@ impl Driver<'_> {
                 && let Some(commit) = self.applier.commit()
             {
                 *committing = Some(self.append(commit));
+                self.committing = Instant::now();
             }
             tokio::select! {
                 biased;
@@ -333,7 +340,8 @@ impl Driver<'_> {
         let write = self.applier.receive(batch)?;
         self.subscription.status.verified(present);
         let (seq, oldest) = (write.operation.seq(), write.operation.manifest().first().time);
-        self.timed.push_back(Timed { seq, arrived, oldest });
+        let traced = self.node.telemetry.received(&write.operation, &self.subscription.stream, arrived, present);
+        self.timed.push_back(Timed { seq, arrived, oldest, traced });
         for local in write.delete {
             warn!(sequence = local.0, "{}: takes out a record that is out of place", self.subscription.status.name());
             self.sink.delete(local).await?;
@@ -392,8 +400,17 @@ impl Driver<'_> {
         while self.in_flight.front().is_some_and(|flight| flight.left == 0) {
             if let Some(flight) = self.in_flight.pop_front() {
                 self.applier.written(flight.last);
+                self.note_stored();
                 failpoint::hit("records-acknowledged");
             }
+        }
+    }
+
+    /// The operation is stored that was the first one in flight until now; those in flight are the last of the timed.
+    fn note_stored(&mut self) {
+        let stored = self.timed.len().checked_sub(self.in_flight.len() + 1);
+        if let Some(traced) = stored.and_then(|index| self.timed.get_mut(index)?.traced.as_mut()) {
+            traced.stored();
         }
     }
 
@@ -440,6 +457,9 @@ impl Driver<'_> {
             // Another cluster's clock may be ahead of ours.
             let age = Duration::from_nanos(now.saturating_sub(timed.oldest));
             metrics.replication_seconds.observe(age.as_secs_f64());
+            if let Some(traced) = timed.traced {
+                self.node.telemetry.applied(*traced, self.committing);
+            }
         }
     }
 

@@ -13,6 +13,8 @@ pub mod blob_session;
 pub mod catalog_session;
 pub mod events;
 pub mod file_import;
+mod following;
+mod holding;
 pub mod importing;
 pub mod landing;
 pub mod listing;

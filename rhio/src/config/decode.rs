@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 use rhio_core::id::PublicKey;
 use rhio_core::subject::Filter;
+
+use crate::telemetry;
 
 use super::network::{UserInfo, parse_endpoint, parse_node_endpoint};
 use super::reader::{At, Item, Notes, Table};
@@ -52,6 +56,7 @@ pub(super) fn config(notes: &Notes, root: &Tree) -> Config {
         config.import = import(&section);
         section.done(&[]);
     }
+    config.tracing = section(&table, "tracing", "otlp_endpoint, sample, headers").and_then(tracing);
     if let Some(item) = table.get("nodes") {
         config.nodes = checks::nodes(notes, item.list("a list of nodes").iter().filter_map(node).collect());
     }
@@ -235,6 +240,47 @@ fn import(table: &Table) -> Import {
         dirs: dirs.into_iter().filter_map(path).collect(),
         bucket: table.get("bucket").and_then(|item| item.parse(BUCKET, bucket_name)),
     }
+}
+
+fn tracing(table: Table) -> Option<Tracing> {
+    let expected = "the collector's address for OTLP over HTTP, such as \"http://collector:4318\"";
+    let otlp_endpoint = table.get_secret("otlp_endpoint");
+    if otlp_endpoint.is_none() {
+        table.problem(format!("has no \"otlp_endpoint\", expected {expected}"));
+    }
+    let otlp_endpoint = otlp_endpoint.and_then(|item| item.parse(expected, otlp_url));
+    let sample = table.get("sample").and_then(|item| item.parse("a share from 0 to 1, such as 0.1", str::parse));
+    let headers = table.get_secret("headers").and_then(|item| item.table("headers and their values"));
+    let headers = headers.map(|headers| headers.all_secret()).unwrap_or_default();
+    let headers = headers.into_iter().filter_map(|(name, item)| header(name, &item)).collect();
+    table.done(&[]);
+    Some(Tracing { otlp_endpoint: otlp_endpoint?, sample: sample.unwrap_or(Sample::ALL), headers })
+}
+
+fn header(name: &str, item: &Item) -> Option<(String, Secret)> {
+    match name.parse::<HeaderName>() {
+        Err(_) => item.problem("is no name of an HTTP header".into()),
+        Ok(own) if telemetry::is_own_header(&own) => item.problem("is a header that rhio sets itself".into()),
+        Ok(_) => {}
+    }
+    let value = item.parse("a header's value", |text| {
+        HeaderValue::from_str(text).map_err(|_| "is none").map(|_| text.to_owned())
+    })?;
+    Some((name.to_owned(), Secret::new(value)))
+}
+
+fn otlp_url(text: &str) -> Result<String, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is no URL")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("is no http:// or https:// address");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has credentials in it, which belong under tracing.headers");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("has more in it than host, port and path");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn node(item: &Item) -> Option<(At, Node)> {

@@ -20,6 +20,8 @@ use std::time::Duration;
 use rhio_core::id::PublicKey;
 use rhio_core::subject::Filter;
 
+use crate::telemetry::Sample;
+
 pub use error::{ConfigError, Problem};
 pub use network::{Endpoint, NodeEndpoint};
 pub use source::{Environment, Loaded, Overrides, environment, load, load_from};
@@ -68,6 +70,8 @@ pub struct Config {
     pub s3: Option<S3>,
     /// What `rhio.import` may read.
     pub import: Import,
+    /// Where traces go; `None`: nothing is traced.
+    pub tracing: Option<Tracing>,
     /// Other nodes that this one knows.
     pub nodes: Vec<Node>,
     /// What this node offers.
@@ -214,6 +218,17 @@ pub struct Import {
     pub bucket: Option<String>,
 }
 
+/// Export of traces by OpenTelemetry's protocol, OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// The collector: `http://` or `https://`, host, and a path if `/v1/traces` is not at the root.
+    pub otlp_endpoint: String,
+    /// The share of batches that is traced. Default: all of them.
+    pub sample: Sample,
+    /// Headers of every request.
+    pub headers: Vec<(String, Secret)>,
+}
+
 /// Another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -338,6 +353,7 @@ impl Default for Config {
             nats: Nats::default(),
             s3: None,
             import: Import::default(),
+            tracing: None,
             nodes: Vec::new(),
             publish: Publish::default(),
             subscribe: Subscribe::default(),
@@ -383,6 +399,7 @@ impl Config {
             nats,
             s3,
             import,
+            tracing,
             nodes: _,
             publish: _,
             subscribe: _,
@@ -400,6 +417,7 @@ impl Config {
             ("nats", *nats != new.nats),
             ("s3", *s3 != new.s3),
             ("import", *import != new.import),
+            ("tracing", *tracing != new.tracing),
         ];
         differs.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
     }

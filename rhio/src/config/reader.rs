@@ -94,6 +94,15 @@ impl<'a> Table<'a> {
         self.get(key).map(Item::hidden)
     }
 
+    /// Every key, whatever it is called, with its value, which must never be shown.
+    pub fn all_secret(&self) -> Vec<(&'a str, Item<'a>)> {
+        let item = |(key, node): &'a (Key, Node)| {
+            let at = At { origin: node.origin.clone(), key: self.path(&key.name) };
+            (key.name.as_str(), Item { notes: self.notes, at, node, secret: true })
+        };
+        self.entries.iter().map(item).collect()
+    }
+
     /// The value of a key that must be there.
     pub fn require(&self, key: &'static str, expected: &str) -> Option<Item<'a>> {
         let item = self.get(key);

@@ -162,10 +162,8 @@ async fn look(node: &Node, checks: &Checks) {
 
 async fn probe(node: &Node, subject: &Subject) -> Result<(), String> {
     match subject {
-        Subject::Nats => {
-            connected(node)?;
-            node.state.query_account().await.map(|_| ()).map_err(|error| error.to_string())
-        }
+        // Whether JetStream answers, the state stream shows.
+        Subject::Nats => connected(node),
         Subject::State => {
             connected(node)?;
             node.state.look().await.map_err(|error| error.to_string())

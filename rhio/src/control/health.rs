@@ -120,6 +120,10 @@ fn failing(kind: &str, check: &Check) -> Option<Problem> {
 
 fn not_connected(peer: &Peer) -> Problem {
     let problem = match &peer.last_error {
+        // In the words of the close code.
+        Some(error) if error.contains("access refused") => {
+            "it refuses us: this node's public key must be added to its 'nodes'".to_owned()
+        }
         Some(error) => format!("not connected to it: {error}"),
         None if peer.addresses.is_empty() => "not connected to it, and no address of it is known".to_owned(),
         None => "not connected to it".to_owned(),
@@ -208,6 +212,14 @@ mod tests {
         assert_eq!((health.status, health.ready, health.problems.len()), (Verdict::Degraded, true, 1));
         assert!(readiness(&health).reasons.is_empty());
         assert!(health.problems[0].remedy.contains("UDP"), "{:?}", health.problems);
+    }
+
+    #[test]
+    fn a_node_that_refuses_us_is_not_taken_for_a_firewall() {
+        let refused = Peer { last_error: Some("closed by peer: access refused (code 2)".to_owned()), ..peer(false) };
+        let health = judged(&checks(CheckState::Ok, CheckState::Ok), &[refused]);
+        assert!(health.problems[0].problem.contains("refuses us"), "{:?}", health.problems);
+        assert!(health.problems[0].remedy.contains("rhio id"), "{:?}", health.problems);
     }
 
     #[test]

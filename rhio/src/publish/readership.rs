@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_reader_is_listed_once_while_it_reads() {
         let readership = Readership::default();
-        let peer = PublicKey::from_bytes([7; 32]).unwrap();
+        let peer = p2panda_core::SigningKey::from_bytes(&[7; 32]).verifying_key().into();
         let (first, second) = (readership.enter(peer), readership.enter(peer));
         second.applied(OpSeq(4));
         let [reader] = &readership.list()[..] else { panic!("one reader") };

@@ -184,6 +184,7 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                     entry.progress(Count { messages: sealed.records.len() as u64, bytes });
                     entry.sealed_operation();
                     node.metrics.seal_seconds.observe(signed.elapsed().as_secs_f64());
+                    node.telemetry.sealed(&driver.live.descriptor, &sealed, signed);
                     driver.live.release(sealed);
                     failpoint::hit("operation-released");
                 }

@@ -10,6 +10,7 @@ use rhio_core::seal::Tail;
 use rhio_core::wire::{CloseCode, Frame, Pull, encode_batch};
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::nats::source::{History, SourceError, SourceStream};
@@ -192,7 +193,10 @@ async fn send(
                 let Some(recent) = view.live.as_ref().and_then(|live| live.recent(seq)) else { continue };
                 catch_up = None;
                 writer.set_priority(LIVE_PRIORITY);
-                publication.status.sent(send_recent(session, writer, &recent).await?);
+                let begun = Instant::now();
+                let sent = send_recent(session, writer, &recent).await?;
+                publication.status.sent(sent);
+                node.telemetry.sent(&recent.operation, &peer, begun, sent);
             }
             Step::Log(seq) => {
                 writer.set_priority(CATCH_UP_PRIORITY);
@@ -200,7 +204,7 @@ async fn send(
                     Some(reader) => reader,
                     None => CatchUp::open(node, view, session, writer, seq).await?,
                 };
-                catch_up = reader.send(node, &publication.status, session, writer).await?;
+                catch_up = reader.send(node, (peer, &publication.status), session, writer).await?;
             }
             Step::Wait => tokio::select! {
                 changed = progress.changed(), if view.live.is_some() => {
@@ -284,7 +288,7 @@ impl CatchUp {
     async fn send(
         mut self,
         node: &Node,
-        status: &Entry,
+        (peer, status): (PublicKey, &Entry),
         session: &Mutex<Session>,
         writer: &mut FrameWriter,
     ) -> Result<Option<Self>, SessionError> {
@@ -293,6 +297,7 @@ impl CatchUp {
             if operation.seq() != self.next {
                 continue;
             }
+            let begun = Instant::now();
             let snapshot = lock(session).clone();
             let records = match &mut self.history {
                 Some(history) => history.records(operation.manifest(), |p| snapshot.is_below_floors(p)).await?,
@@ -302,7 +307,9 @@ impl CatchUp {
             let selected = lock(session).select(&operation, &records);
             let frame = encode_batch(operation.raw(), selected.iter().map(|slot| slot.slot(&records)));
             writer.send_bytes(frame).await?;
-            status.sent(count(&selected, &records));
+            let sent = count(&selected, &records);
+            status.sent(sent);
+            node.telemetry.sent(&operation, &peer, begun, sent);
             crate::failpoint::hit("operation-sent");
             self.next = operation.seq().next();
         }

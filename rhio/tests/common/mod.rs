@@ -5,6 +5,7 @@
 pub mod bad_author;
 pub mod blob_peer;
 pub mod buckets;
+pub mod collector;
 pub mod login;
 pub mod peer;
 pub mod s3_proxy;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use async_nats::jetstream;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use rhio_core::catalog::CatalogOperation;
@@ -48,14 +47,6 @@ impl StateStore {
             *known = (known.0.min(first), known.1.max(last));
         }
         Ok(logs.values().map(|(first, last)| last.0 - first.0 + 1).sum())
-    }
-
-    /// The server's own words about JetStream for this account; asking shows whether it answers.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn query_account(&self) -> Result<jetstream::account::Account, StateError> {
-        self.context.query_account().await.map_err(|e| self.failed(e))
     }
 
     /// Whether the state stream is there.
