@@ -32,8 +32,17 @@ pub enum State {
 pub struct Lag {
     /// Records, or a catalog's entries, that the author has and this node has not applied; `None` while unknown.
     pub messages: Option<u64>,
-    /// The same in canonical bytes, or bytes of objects.
+    /// Canonical bytes, or bytes of objects, of what the author has signed of that; `None` while it has signed nothing
+    /// of it.
     pub bytes: Option<u64>,
+}
+
+impl Lag {
+    /// What is missing of what the author has signed, and how many it has still to sign, whose bytes nobody knows.
+    pub fn new(messages: u64, bytes: u64, pending: Option<u64>) -> Self {
+        let Some(pending) = pending else { return Self::default() };
+        Self { messages: Some(messages + pending), bytes: (bytes > 0 || pending == 0).then_some(bytes) }
+    }
 }
 
 /// Messages, or objects, and their bytes.
@@ -412,6 +421,14 @@ mod tests {
         // The author's clock may be ahead of ours.
         entry.set_end(end, Some(SystemTime::now() + Duration::from_secs(3600)));
         assert_eq!(entry.report().lag_age, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn bytes_of_what_is_not_signed_yet_are_unknown_and_not_0() {
+        assert_eq!(Lag::new(0, 0, Some(5)), Lag { messages: Some(5), bytes: None });
+        assert_eq!(Lag::new(2, 70, Some(5)), Lag { messages: Some(7), bytes: Some(70) });
+        assert_eq!(Lag::new(0, 0, Some(0)), Lag { messages: Some(0), bytes: Some(0) });
+        assert_eq!(Lag::new(2, 70, None), Lag::default());
     }
 
     #[test]

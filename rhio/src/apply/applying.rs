@@ -471,9 +471,12 @@ impl Driver<'_> {
 
     fn note_lag(&self, state: Option<&LogState>) {
         let applied = self.applier.durable().total;
-        let lag = state.map_or_else(Lag::default, |state| Lag {
-            messages: state.pending.map(|p| p + state.total.records.saturating_sub(applied.records)),
-            bytes: Some(state.total.bytes.saturating_sub(applied.bytes)),
+        let lag = state.map_or_else(Lag::default, |state| {
+            Lag::new(
+                state.total.records.saturating_sub(applied.records),
+                state.total.bytes.saturating_sub(applied.bytes),
+                state.pending,
+            )
         });
         self.subscription.set_lag(self.log, lag);
     }

@@ -374,10 +374,10 @@ impl Driver<'_> {
             return;
         };
         let here = self.held.plan.lag();
-        let objects =
-            here.objects + here.removals + author.said.entries.saturating_sub(self.held.plan.received()) + pending;
+        let said = here.objects + here.removals + author.said.entries.saturating_sub(self.held.plan.received());
         let bytes = here.bytes + author.said.bytes.saturating_sub(copy.said.bytes);
-        self.subscription.status.set_lag(Lag { messages: Some(objects), bytes: Some(bytes) });
+        self.subscription.status.set_lag(Lag::new(said, bytes, Some(pending)));
+        let objects = said + pending;
         if objects > 0 && self.lagged.elapsed() >= LAG_LOG {
             self.lagged = Instant::now();
             info!(objects, bytes, "{}: catching up", self.name());

@@ -183,7 +183,7 @@ pub struct Lag {
     pub messages: Option<u64>,
     /// Changes of objects that are missing; `null` for subjects.
     pub objects: Option<u64>,
-    /// Bytes of what is missing.
+    /// Bytes of what is missing, as far as the author has signed it.
     pub bytes: Option<u64>,
     /// What is missing is at most this old; 0 when nothing is.
     pub seconds: Option<f64>,

@@ -140,7 +140,14 @@ impl StateStore {
             allow_direct: true,
             ..StreamConfig::default()
         };
-        let mut stream = context.get_or_create_stream(wanted.clone()).await.map_err(|e| failed(e.into()))?;
+        let mut stream = match context.get_or_create_stream(wanted.clone()).await {
+            Ok(stream) => stream,
+            // Another node that starts in this moment may have created it with its own subjects.
+            Err(error) => match context.get_stream(&name).await {
+                Ok(stream) => stream,
+                Err(_) => return Err(failed(error.into())),
+            },
+        };
         let info = stream.info().await.map_err(|e| failed(e.into()))?;
         let captured =
             |s: &String| rhio_core::subject::Filter::parse(s).is_ok_and(|f| f.matches(&format!("{prefix}.ops")));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, ConnectionError};
 use rhio_core::id::PublicKey;
 use rhio_core::wire::CloseCode;
 use tokio::sync::{mpsc, watch};
@@ -382,7 +382,7 @@ impl Links {
                 links.retain(|link| {
                     let reason = link.connection.close_reason();
                     if let Some(reason) = &reason {
-                        self.retire(*peer, &link.connection, Some(reason.to_string()));
+                        self.retire(*peer, &link.connection, Some(in_words(reason)));
                     }
                     reason.is_none()
                 });
@@ -425,7 +425,7 @@ impl Links {
         }
         if let Some(reason) = connection.close_reason() {
             match reason {
-                iroh::endpoint::ConnectionError::ApplicationClosed(closed)
+                ConnectionError::ApplicationClosed(closed)
                     if closed.error_code.into_inner() == u64::from(CloseCode::Refused.code()) =>
                 {
                     if self.note_refusal(peer, Refusal::ByPeer) {
@@ -438,8 +438,22 @@ impl Links {
         } else {
             debug!(peer = %peer, "connection left");
         }
-        let why = connection.close_reason().map(|reason| reason.to_string());
+        let why = connection.close_reason().map(|reason| in_words(&reason));
         self.remove(peer, &connection, why);
         self.inner.changed.send_modify(|version| *version += 1);
+    }
+}
+
+/// Why a connection ended, for people.
+fn in_words(reason: &ConnectionError) -> String {
+    match reason {
+        ConnectionError::ApplicationClosed(closed) => match CloseCode::from_code(closed.error_code.into_inner()) {
+            // Also what the library says when a process ends.
+            CloseCode::Done => "the peer closed the connection".to_owned(),
+            code => format!("closed by the peer: {}", code.reason()),
+        },
+        ConnectionError::TimedOut => "the peer does not answer any more".to_owned(),
+        ConnectionError::LocallyClosed => "closed by this node".to_owned(),
+        other => other.to_string(),
     }
 }

@@ -96,7 +96,7 @@ async fn a_backlog_is_counted_in_messages_bytes_and_seconds_while_it_shrinks() {
         }
     });
     assert!(lag(&seen, "messages").as_u64().is_some_and(|n| n <= 60_000), "{seen}");
-    assert!(lag(&seen, "bytes").as_u64().is_some_and(|n| n > 0), "{seen}");
+    assert!(lag(&seen, "bytes").as_u64() != Some(0), "of what is not signed yet nobody knows the bytes: {seen}");
     let last = wait_for(&b.rhio, "/api/v1/subscriptions", "no lag", |s| *lag(s, "messages") == 0).await;
     assert_eq!(last[0]["applied"]["messages"], 60_000);
     let history = b.rhio.get("/api/v1/history").await.json();
