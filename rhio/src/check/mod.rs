@@ -13,7 +13,7 @@ mod ports;
 mod streams;
 mod world;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Loaded;
+use crate::control::show;
 
 pub use finding::{Finding, Item, Outcome, Seen};
 use world::World;
@@ -73,7 +74,7 @@ pub async fn run(loaded: Loaded, json: bool) -> ExitCode {
         };
         let finding = Finding::new(item, seen);
         if !json && read {
-            read = print(&finding.line(column, colour())).is_ok();
+            read = print(&finding.line(column, show::colour())).is_ok();
         }
         findings.push(finding);
     }
@@ -102,9 +103,4 @@ fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
-}
-
-/// See <https://no-color.org>.
-fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

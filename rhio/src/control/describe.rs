@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use rhio_core::id::PublicKey;
+use rhio_core::operation::{OperationBody, SignedOperation};
 
 use crate::apply::subscription::Subscription;
 use crate::blobs::publication::BucketPublication;
@@ -236,36 +237,36 @@ pub fn transfer(transfer: &transfers::Transfer) -> model::Transfer {
 
 /// A signed operation.
 pub fn operation(held: &Held) -> model::Operation {
-    let signed = |micros: u64| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_micros(micros));
     match held {
         Held::Messages(operation) => {
             let manifest = operation.manifest();
-            model::Operation {
-                hash: operation.hash().to_string(),
-                log: operation.log().to_string(),
-                author: operation.author().to_string(),
-                operation: operation.seq().0,
-                backlink: operation.backlink().map(|hash| hash.to_string()),
-                signed: signed(operation.signed_at()),
-                describes: model::OperationKind::Messages,
-                count: manifest.entries().len() as u64,
-                first_sequence: Some(manifest.first().seq.0),
-                last_sequence: Some(manifest.last().seq.0),
-                bytes: operation.raw().len() as u64,
-            }
+            let sequences = (manifest.first().seq.0, manifest.last().seq.0);
+            signed(operation, model::OperationKind::Messages, manifest.entries().len(), Some(sequences))
         }
-        Held::Catalog(operation) => model::Operation {
-            hash: operation.hash().to_string(),
-            log: operation.log().to_string(),
-            author: operation.author().to_string(),
-            operation: operation.seq().0,
-            backlink: operation.backlink().map(|hash| hash.to_string()),
-            signed: signed(operation.signed_at()),
-            describes: model::OperationKind::Catalog,
-            count: operation.content().entries().len() as u64,
-            first_sequence: None,
-            last_sequence: None,
-            bytes: operation.raw().len() as u64,
-        },
+        Held::Catalog(operation) => {
+            signed(operation, model::OperationKind::Catalog, operation.content().entries().len(), None)
+        }
+    }
+}
+
+/// What operations of both kinds have.
+fn signed<B: OperationBody>(
+    operation: &SignedOperation<B>,
+    describes: model::OperationKind,
+    count: usize,
+    sequences: Option<(u64, u64)>,
+) -> model::Operation {
+    model::Operation {
+        hash: operation.hash().to_string(),
+        log: operation.log().to_string(),
+        author: operation.author().to_string(),
+        operation: operation.seq().0,
+        backlink: operation.backlink().map(|hash| hash.to_string()),
+        signed: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_micros(operation.signed_at())),
+        describes,
+        count: count as u64,
+        first_sequence: sequences.map(|(first, _)| first),
+        last_sequence: sequences.map(|(_, last)| last),
+        bytes: operation.raw().len() as u64,
     }
 }

@@ -52,11 +52,12 @@ impl Page {
 pub fn render(overview: &Overview) -> prometheus::Result<String> {
     let page = Page { registry: Registry::new() };
     let (publications, subscriptions) = (overview.publications(), overview.subscriptions());
-    node(&page, overview)?;
+    let known = overview.peers();
+    node(&page, overview, &overview.judge(&publications, &subscriptions, &known))?;
     process(&page)?;
     published(&page, &publications)?;
     subscribed(&page, &subscriptions)?;
-    peers(&page, &overview.peers())?;
+    peers(&page, &known)?;
     objects(&page, overview)?;
     let mut families = page.registry.gather();
     families.extend(overview.metrics.registry.gather());
@@ -64,10 +65,9 @@ pub fn render(overview: &Overview) -> prometheus::Result<String> {
     TextEncoder::new().encode_to_string(&families)
 }
 
-fn node(page: &Page, overview: &Overview) -> prometheus::Result<()> {
+fn node(page: &Page, overview: &Overview, health: &model::Health) -> prometheus::Result<()> {
     let build = page.gauge("rhio_build_info", "Always 1; the label is what counts", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-    let health = overview.health();
     page.single("rhio_ready", "1 when the node can do its work", Some(flag(health.ready)))?;
     let verdict = page.gauge("rhio_health", "1 for the present verdict, 0 for the others", &["status"])?;
     for status in [Verdict::Running, Verdict::Degraded, Verdict::Error] {

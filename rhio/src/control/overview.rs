@@ -140,7 +140,8 @@ impl Overview {
         self.judge(&publications, &subscriptions, &self.peers())
     }
 
-    fn judge(
+    /// The verdict on what was asked for already.
+    pub fn judge(
         &self,
         publications: &[model::Publication],
         subscriptions: &[model::Subscription],

@@ -147,8 +147,8 @@ fn size() -> (usize, Option<usize>) {
     })
 }
 
-/// See <https://no-color.org>.
-fn colour() -> bool {
+/// Whether standard output may be coloured: see <https://no-color.org>.
+pub fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -354,7 +354,12 @@ impl StateStore {
     }
 
     fn last_op(&self, stored: &Stored) -> Result<OpSeq, StateError> {
-        let raw = stored.commit.operations.last().cloned().unwrap_or_default();
+        self.op_seq(stored, stored.commit.operations.last())
+    }
+
+    /// The number of one of a commit's operations.
+    fn op_seq(&self, stored: &Stored, raw: Option<&Bytes>) -> Result<OpSeq, StateError> {
+        let raw = raw.cloned().unwrap_or_default();
         // Whatever it is about.
         let operation = SignedOperation::<Bytes>::read_stored(raw);
         Ok(operation.map_err(|e| self.damaged(stored.seq, e.to_string()))?.seq())

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use rhio_core::catalog::CatalogOperation;
-use rhio_core::id::{LogId, OpSeq, PublicKey};
-use rhio_core::operation::{Operation, SignedOperation};
+use rhio_core::id::{LogId, OpSeq};
+use rhio_core::operation::Operation;
 
 use super::{LogSubject, StateError, StateStore, Stored};
 
@@ -38,7 +38,11 @@ impl StateStore {
             let subject = LogSubject(subject);
             let Some(last) = self.last(&subject).await? else { return Ok(None) };
             let Some(first) = self.first(&subject, 1).await? else { return Ok(None) };
-            Ok::<_, StateError>(Some((log, self.first_op(&first)?, self.last_op(&last)?)))
+            Ok::<_, StateError>(Some((
+                log,
+                self.op_seq(&first, first.commit.operations.first())?,
+                self.last_op(&last)?,
+            )))
         });
         let ranges: Vec<_> = ranges.try_buffer_unordered(CONCURRENCY).try_collect().await?;
         let mut logs: BTreeMap<String, (OpSeq, OpSeq)> = BTreeMap::new();
@@ -100,19 +104,12 @@ impl StateStore {
     /// Where a log is: the own one, or one of the copies.
     async fn subject_of(&self, log: LogId) -> Result<Option<LogSubject>, StateError> {
         for filter in [format!("{}.ops.*.{log}", self.prefix), format!("{}.ops.*.{log}.*", self.prefix)] {
-            let info = self.stream.info_with_subjects(filter).await.map_err(|e| self.failed(e))?;
-            let mut subjects = info;
+            let mut subjects = self.stream.info_with_subjects(filter).await.map_err(|e| self.failed(e))?;
             if let Some(found) = subjects.next().await {
                 return Ok(Some(LogSubject(found.map_err(|e| self.failed(e))?.0)));
             }
         }
         Ok(None)
-    }
-
-    fn first_op(&self, stored: &Stored) -> Result<OpSeq, StateError> {
-        let raw = stored.commit.operations.first().cloned().unwrap_or_default();
-        let operation = SignedOperation::<Bytes>::read_stored(raw);
-        Ok(operation.map_err(|e| self.damaged(stored.seq, e.to_string()))?.seq())
     }
 
     fn held(&self, stored: &Stored) -> Result<Vec<Held>, StateError> {
@@ -131,14 +128,6 @@ impl Held {
         match self {
             Self::Messages(operation) => operation.seq(),
             Self::Catalog(operation) => operation.seq(),
-        }
-    }
-
-    /// Who signed it.
-    pub fn author(&self) -> PublicKey {
-        match self {
-            Self::Messages(operation) => operation.author(),
-            Self::Catalog(operation) => operation.author(),
         }
     }
 }
