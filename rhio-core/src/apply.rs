@@ -14,13 +14,17 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::codec::DecodeError;
-use crate::commit::{Commit, MAX_OPERATIONS, TARGET_LEN};
 use crate::id::{LocalSeq, LogId, OpSeq, PublicKey, SourceSeq};
-use crate::manifest::Total;
-use crate::operation::{Head, Operation, OperationError};
+use crate::log::chain::Chain;
+use crate::log::commit::{Commit, pack};
+use crate::log::descriptor::Kind;
+use crate::log::operation::{Head, Operation, OperationError};
+use crate::log::total::Total;
 use crate::record::{Position, RecordParts};
 use crate::subject::Filter;
-use crate::wire::{Batch, CloseCode, Floor, Pull, Slot};
+use crate::wire::batch::{Batch, Slot};
+use crate::wire::close::CloseCode;
+use crate::wire::pull::{Floor, Pull, Want};
 
 /// Operations that may be under way to the local stream at once.
 pub const MAX_STAGED: usize = 64;
@@ -222,8 +226,9 @@ fn is_before(one: Position, other: Position) -> bool {
 /// Applies one log of one author under one subscription.
 #[derive(Debug)]
 pub struct Applier {
-    author: PublicKey,
-    log: LogId,
+    chain: Chain,
+    /// Position of the last record that the chain covers.
+    through: Position,
     log_filter: Filter,
     filter: Filter,
     floors: Vec<Floor>,
@@ -233,8 +238,6 @@ pub struct Applier {
     staged: VecDeque<Staged>,
     staged_bytes: usize,
     committing: usize,
-    /// Where the next operation may begin although the ones before it never came: the author pruned them.
-    pruned_to: Option<OpSeq>,
 }
 
 impl Applier {
@@ -247,8 +250,8 @@ impl Applier {
         found: Found,
     ) -> Self {
         Self {
-            author,
-            log,
+            chain: Chain::new(author, log, Kind::Messages).at(durable.head, durable.total),
+            through: durable.through,
             log_filter,
             filter,
             floors,
@@ -258,19 +261,16 @@ impl Applier {
             staged: VecDeque::new(),
             staged_bytes: 0,
             committing: 0,
-            pruned_to: None,
         }
     }
 
     /// What to ask a provider for now.
     pub fn pull(&self) -> Pull {
-        let head = self.staged_head();
         Pull {
-            log: self.log,
-            filter: self.filter.clone(),
-            next: head.map_or(OpSeq(0), |head| head.seq.next()),
-            held: head.map(|head| head.hash),
-            floors: self.floors.clone(),
+            log: self.chain.log(),
+            next: self.chain.next(),
+            held: self.chain.head().map(|head| head.hash),
+            want: Want::Messages { filter: self.filter.clone(), floors: self.floors.clone() },
         }
     }
 
@@ -289,21 +289,13 @@ impl Applier {
         self.staged.is_empty()
     }
 
-    fn staged_head(&self) -> Option<Head> {
-        self.staged.back().map(|staged| staged.head).or(self.durable.head)
-    }
-
     /// The author no longer has the operations before `first`, because its stream no longer has their records.
     ///
     /// # Errors
     /// When that would go back.
     pub fn pruned(&mut self, first: OpSeq) -> Result<(), Violation> {
-        let expected = self.staged_head().map_or(OpSeq(0), |head| head.seq.next());
-        if first < expected {
-            return Err(Violation::Pruned { expected, got: first });
-        }
-        self.pruned_to = (first > expected).then_some(first);
-        Ok(())
+        let expected = self.chain.next();
+        self.chain.skip_to(first).map_err(|_| Violation::Pruned { expected, got: first })
     }
 
     /// Verifies a batch and says what to write. When all of it is acknowledged, [`Applier::written`] is told.
@@ -315,21 +307,19 @@ impl Applier {
             return Err(Violation::Flood);
         }
         let operation = Operation::verify(batch.operation)?;
-        operation.belongs_to(self.author, self.log)?;
         self.check_order(&operation)?;
         let (wanted, bytes, gone) = self.check_slots(&operation, batch.slots)?;
-        self.pruned_to = None;
 
-        let manifest = operation.manifest();
-        let total_before = self.staged.back().map_or(self.durable.total, |staged| staged.total);
-        let pruned = manifest.before().records - total_before.records;
+        let pruned = operation.before().since(self.chain.total()).items;
+        self.chain.advance(&operation);
+        self.through = operation.through();
         let (delete, records, found) = self.match_found(wanted);
         self.staged_bytes += bytes;
         self.staged.push_back(Staged {
             head: operation.head(),
             raw: operation.raw().clone(),
-            through: manifest.last(),
-            total: manifest.after(),
+            through: operation.through(),
+            total: operation.after(),
             bytes,
             // What the author says of pruned operations can't be checked.
             gone: pruned.saturating_add(gone),
@@ -340,23 +330,8 @@ impl Applier {
     }
 
     fn check_order(&self, operation: &Operation) -> Result<(), Violation> {
-        let previous = self.staged_head();
-        match self.pruned_to {
-            Some(first) if operation.seq() == first => {}
-            _ => operation.follows(previous)?,
-        }
-        let (through, total) = match self.staged.back() {
-            Some(staged) => (staged.through, staged.total),
-            None => (self.durable.through, self.durable.total),
-        };
-        let manifest = operation.manifest();
-        let in_order = manifest.first().seq > through.seq
-            && if self.pruned_to.is_some() {
-                manifest.before().records >= total.records && manifest.before().bytes >= total.bytes
-            } else {
-                manifest.before() == total
-            };
-        if !in_order || manifest.after().bytes < manifest.before().bytes {
+        self.chain.check(operation)?;
+        if operation.first().seq <= self.through.seq || operation.after().bytes < operation.before().bytes {
             return Err(OperationError::Backwards(operation.seq()).into());
         }
         Ok(())
@@ -365,7 +340,7 @@ impl Applier {
     /// Returns what is wanted of the batch, how many bytes that takes, and how many records are gone.
     fn check_slots(&self, operation: &Operation, slots: Vec<Slot>) -> Result<(Vec<Outgoing>, usize, u64), Violation> {
         let seq = operation.seq();
-        let entries = operation.manifest().entries();
+        let entries = operation.records();
         if slots.len() != entries.len() {
             return Err(Violation::Slots { seq, expected: entries.len(), got: slots.len() });
         }
@@ -452,13 +427,10 @@ impl Applier {
         if self.committing > 0 {
             return None;
         }
+        let written = self.staged.iter().take_while(|staged| staged.written);
+        let count = pack(written.map(|staged| staged.raw.len()));
         let mut commit = Commit { local: self.durable.local, gone: self.durable.gone, operations: Vec::new() };
-        let mut len = 0;
-        for staged in self.staged.iter().take_while(|staged| staged.written).take(MAX_OPERATIONS) {
-            if !commit.operations.is_empty() && len + staged.raw.len() > TARGET_LEN {
-                break;
-            }
-            len += staged.raw.len();
+        for staged in self.staged.iter().take(count) {
             commit.local = commit.local.max(staged.found);
             commit.gone = commit.gone.saturating_add(staged.gone);
             commit.operations.push(staged.raw.clone());

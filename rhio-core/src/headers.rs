@@ -10,7 +10,7 @@ pub const OPERATION: &str = "X-Rhio-Operation";
 /// there, `/`, and the time there in nanoseconds. This is what a restart reads back to learn what has been written
 /// already, also under a log that the author has forgotten since.
 ///
-/// [`LogDescriptor::life`]: crate::operation::LogDescriptor::life
+/// [`LogDescriptor::life`]: crate::log::descriptor::LogDescriptor::life
 pub const SOURCE: &str = "X-Rhio-Source";
 /// The `Nats-Msg-Id` that the message had at its source.
 pub const MSG_ID: &str = "X-Rhio-Msg-Id";

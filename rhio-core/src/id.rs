@@ -87,7 +87,7 @@ id32!(
     PublicKey
 );
 id32!(
-    /// The hash that names a log: see [`crate::operation::LogDescriptor`].
+    /// The hash that names a log: see [`crate::log::descriptor::LogDescriptor`].
     LogId
 );
 id32!(

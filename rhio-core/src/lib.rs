@@ -4,15 +4,14 @@
 pub mod apply;
 pub mod catalog;
 pub mod codec;
-pub mod commit;
 pub mod headers;
 pub mod id;
+pub mod log;
 pub mod manifest;
 pub mod object;
-pub mod operation;
 pub mod policy;
-pub mod provide;
 pub mod record;
 pub mod seal;
+pub mod select;
 pub mod subject;
 pub mod wire;

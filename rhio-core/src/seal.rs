@@ -1,20 +1,19 @@
 //! The sealer: turns what a consumer delivers into signed operations.
 //!
-//! The invariant it keeps: **an operation leaves the node only after the state stream has acknowledged it**, and the
-//! next one is signed only then. So a crash between any two steps leaves either nothing of an operation, or the whole of
-//! it in the state stream, from where every reader gets it; and no two operations with one number are ever signed.
-//! The state stream takes an operation only behind the one that the sealer knows as last (compare-and-set), so of two
-//! processes with one key one is refused.
+//! What leaves the node and when is decided by the log's [`Writer`]. Here it is decided what goes into which operation.
 
 use std::collections::VecDeque;
 
 use p2panda_core::SigningKey;
 
 use crate::id::LogId;
-use crate::manifest::{Entry, MAX_RECORDS, Manifest, Total};
-use crate::operation::{Head, LogDescriptor, Operation};
+use crate::log::descriptor::LogDescriptor;
+use crate::log::operation::{Head, Operation};
+use crate::log::total::Total;
+use crate::log::writer::Writer;
+use crate::manifest::{Entry, MAX_RECORDS, Manifest};
 use crate::record::{Position, SourceRecord};
-use crate::wire::TARGET_BATCH_LEN;
+use crate::wire::batch::TARGET_BATCH_LEN;
 
 mod recover;
 
@@ -39,8 +38,7 @@ pub struct Tail {
 impl Tail {
     /// Where a log ends with this operation.
     pub fn after(operation: &Operation) -> Self {
-        let manifest = operation.manifest();
-        Self { head: Some(operation.head()), through: manifest.last(), total: manifest.after() }
+        Self { head: Some(operation.head()), through: operation.through(), total: operation.after() }
     }
 }
 
@@ -56,11 +54,11 @@ pub struct Sealed {
 /// Seals one log.
 #[derive(Debug)]
 pub struct Sealer {
-    key: SigningKey,
     descriptor: LogDescriptor,
-    log: LogId,
-    durable: Tail,
-    staged: Option<Sealed>,
+    writer: Writer,
+    through: Position,
+    /// The records of the operation that is staged.
+    staged: Vec<SourceRecord>,
     queue: VecDeque<SourceRecord>,
     queued_bytes: usize,
     /// Position of the last record taken into the queue or beyond.
@@ -70,14 +68,15 @@ pub struct Sealer {
 impl Sealer {
     /// Continues a log at its durable end. `after` is the position that the consumer starts behind.
     pub fn new(key: SigningKey, descriptor: LogDescriptor, durable: Tail, after: Position) -> Self {
-        let log = descriptor.id();
-        let taken = after.max(durable.through);
-        Self { key, descriptor, log, durable, staged: None, queue: VecDeque::new(), queued_bytes: 0, taken }
+        let writer = Writer::new(key, descriptor.id(), durable.head, durable.total);
+        let through = durable.through;
+        let (queue, taken) = (VecDeque::new(), after.max(through));
+        Self { descriptor, writer, through, staged: Vec::new(), queue, queued_bytes: 0, taken }
     }
 
     /// The log.
     pub fn log(&self) -> LogId {
-        self.log
+        self.writer.log()
     }
 
     /// What the log is about.
@@ -87,7 +86,7 @@ impl Sealer {
 
     /// The end that the state stream has acknowledged.
     pub fn durable(&self) -> Tail {
-        self.durable
+        Tail { head: self.writer.head(), through: self.through, total: self.writer.total() }
     }
 
     /// Whether there is room for another record.
@@ -97,7 +96,7 @@ impl Sealer {
 
     /// Whether records wait to be sealed, or an operation to be acknowledged.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.staged.is_none()
+        self.queue.is_empty() && self.writer.staged().is_none()
     }
 
     /// Takes the next message of the stream. One that was taken before is ignored: consumers deliver again.
@@ -114,7 +113,7 @@ impl Sealer {
     /// which answers with [`Sealer::appended`]; on any other answer this sealer is dropped and the log recovered.
     /// `now` is in microseconds since the Unix epoch.
     pub fn seal(&mut self, now: u64) -> Option<&Operation> {
-        if self.staged.is_some() || self.queue.is_empty() {
+        if self.writer.staged().is_some() || self.queue.is_empty() {
             return None;
         }
         let mut records = Vec::new();
@@ -131,17 +130,16 @@ impl Sealer {
         let entry = |r: &SourceRecord| Entry { position: r.position, digest: r.record.digest() };
         let entries = records.iter().map(entry).collect();
         // Records enter the queue in order and at most MAX_RECORDS leave it, so the manifest is always well-formed.
-        let manifest = Manifest::new(self.durable.total, bytes as u64, entries).ok()?;
-        let operation = Operation::sign(&self.key, self.log, self.durable.head, now, manifest);
-        let staged = self.staged.insert(Sealed { operation, records });
-        Some(&staged.operation)
+        let manifest = Manifest::new(bytes as u64, entries).ok()?;
+        self.staged = records;
+        self.writer.stage(manifest, now)
     }
 
     /// The state stream has the operation: it may leave the node now.
     pub fn appended(&mut self) -> Option<Sealed> {
-        let sealed = self.staged.take()?;
-        self.durable = Tail::after(&sealed.operation);
-        Some(sealed)
+        let operation = self.writer.appended()?;
+        self.through = operation.through();
+        Some(Sealed { operation, records: std::mem::take(&mut self.staged) })
     }
 }
 

@@ -2,6 +2,7 @@ use p2panda_core::SigningKey;
 
 use crate::codec::Reader;
 use crate::id::OpHash;
+use crate::log::body::Body;
 use crate::manifest::{Entry, Manifest};
 use crate::record::CanonicalRecord;
 
@@ -53,9 +54,9 @@ impl Author {
         let entry =
             |(position, record): &(Position, CanonicalRecord)| Entry { position: *position, digest: record.digest() };
         let bytes = records.iter().map(|(_, record)| record.as_bytes().len() as u64).sum();
-        let manifest = Manifest::new(self.total, bytes, records.iter().map(entry).collect()).unwrap();
-        let operation = Operation::sign(&self.key, self.log, self.head, 0, manifest);
-        (self.head, self.total) = (Some(operation.head()), operation.manifest().after());
+        let content = Manifest::new(bytes, records.iter().map(entry).collect()).unwrap().into();
+        let operation = Operation::sign(&self.key, self.log, self.head, 0, Body { before: self.total, content });
+        (self.head, self.total) = (Some(operation.head()), operation.after());
         let slots = records.iter().map(|(_, record)| present(record)).collect();
         Batch { operation: operation.raw().clone(), slots }
     }
@@ -228,7 +229,7 @@ fn a_log_that_jumps_back_in_positions_or_totals_is_refused() {
     for (records, bytes, seq) in [(0, 0, 5), (0, 0, 4), (1, 0, 6), (0, 1, 6)] {
         let (mut author, mut applier) = (Author::new(), applier());
         applier.receive(author.batch(&[5])).unwrap();
-        let total = Total { records: author.total.records + records, bytes: author.total.bytes + bytes };
+        let total = Total { items: author.total.items + records, bytes: author.total.bytes + bytes };
         backwards(author.head, total, seq, author.batch(&[6]), &mut applier);
     }
 }
@@ -299,9 +300,9 @@ fn the_room_is_measured_in_what_came_whatever_the_author_says() {
     let big = CanonicalRecord::encode("a.x", [], &vec![0; MAX_STAGED_BYTES / 2]).unwrap();
     for (seq, claimed) in [(1, u64::MAX), (2, u64::MAX), (3, 0)] {
         let entry = Entry { position: at(seq), digest: big.digest() };
-        let manifest = Manifest::new(total, claimed, vec![entry]).unwrap();
-        let operation = Operation::sign(&key(), LOG, head, 0, manifest);
-        (head, total) = (Some(operation.head()), operation.manifest().after());
+        let content = Manifest::new(claimed, vec![entry]).unwrap().into();
+        let operation = Operation::sign(&key(), LOG, head, 0, Body { before: total, content });
+        (head, total) = (Some(operation.head()), operation.after());
         assert_eq!(applier.has_room(), seq < 3);
         if seq < 3 {
             applier.receive(Batch { operation: operation.raw().clone(), slots: vec![present(&big)] }).unwrap();
@@ -352,7 +353,7 @@ fn after_a_gap_an_operation_must_still_lie_ahead() {
         let head = Some(Head { seq: OpSeq(1), hash: OpHash::from_bytes([0; 32]) });
         Author { head, total, ..Author::new() }.batch(&[seq])
     };
-    let fewer = Total { records: 0, ..author.total };
+    let fewer = Total { items: 0, ..author.total };
     for bad in [jump(author.total, 5), jump(fewer, 9)] {
         let mut applier = applier();
         applier.receive(first.clone()).unwrap();
@@ -367,7 +368,7 @@ fn what_an_author_claims_of_pruned_records_overflows_nothing() {
     let mut applier = applier();
     applier.pruned(OpSeq(1)).unwrap();
     let head = Some(Head { seq: OpSeq(0), hash: OpHash::from_bytes([0; 32]) });
-    let total = Total { records: u64::MAX, bytes: u64::MAX };
+    let total = Total { items: u64::MAX, bytes: u64::MAX };
     let mut batch = Author { head, total, ..Author::new() }.batch(&[1]);
     batch.slots[0] = Slot::Gone;
     applier.receive(batch).unwrap();
@@ -461,7 +462,7 @@ fn what_an_earlier_log_brought_is_not_written_again() {
     let mut author = Author::new();
     let batch = author.batch_of(&[(at(1), record(1, "a.x")), (at(2), record(2, "a.y")), (at(3), record(3, "a.x"))]);
     let mut applier = applier_of("a.>", floors.clone(), Cursor::default(), Found::default());
-    assert_eq!(applier.pull().floors, floors);
+    assert_eq!(applier.pull().want, Want::Messages { filter: filter("a.>"), floors: floors.clone() });
     let mut polite = batch.clone();
     polite.slots[0] = Slot::LeftOut;
     assert_eq!(sources(&applier.receive(polite).unwrap()), [2, 3]);

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use super::keyed::Keyed;
 use super::known::{Known, Pool, Tag};
-use super::{Entry, Said};
+use crate::log::total::Total;
+
+use super::Entry;
 use crate::id::BlobHash;
 use crate::object::ObjectKey;
 
@@ -220,8 +222,8 @@ impl Inventory {
     }
 
     /// Whether a log that has said so much is so much longer than what is left of it that a new one is worth while.
-    pub fn worth_new_epoch(&self, said: &Said) -> bool {
-        said.entries > (self.len() as u64).saturating_mul(2).saturating_add(SMALL_LOG)
+    pub fn worth_new_epoch(&self, said: &Total) -> bool {
+        said.items > (self.len() as u64).saturating_mul(2).saturating_add(SMALL_LOG)
     }
 }
 

@@ -1,14 +1,10 @@
 //! Catalogs: the logs of buckets. A catalog begins with every object that the bucket holds, a mark behind the last of
 //! them, and goes on with what changes. A new epoch begins with everything again, so that an older one can be forgotten.
 //!
-//! The body of a catalog operation:
+//! What a [body](crate::log::body) says of a bucket:
 //!
 //! | field | bytes |
 //! | --- | --- |
-//! | format version | u8, [`VERSION`] |
-//! | kind | u8, [`KIND_CATALOG`] |
-//! | entries in this log before this operation | varint |
-//! | bytes of all objects put in this log before this operation | varint |
 //! | entry count, 1..=[`MAX_ENTRIES`] | varint |
 //! | per entry: tag u8, then as below | |
 //!
@@ -26,30 +22,21 @@ pub mod progress;
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::codec::{DecodeError, Reader, put_string16, put_varint};
-use crate::id::{BlobHash, LogId, PublicKey};
-use crate::object::{
-    Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_BUCKET_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, ObjectKey,
-};
-use crate::operation::{OperationBody, SignedOperation};
+use crate::id::BlobHash;
+use crate::log::total::Total;
+use crate::object::{Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, ObjectKey};
 
 pub use known::Known;
 
-/// Format version that this program writes.
-pub const VERSION: u8 = 1;
-/// The kind of body that describes objects.
-pub const KIND_CATALOG: u8 = 2;
 /// Most entries of one operation.
 pub const MAX_ENTRIES: usize = 1024;
 /// A body takes no further entry once it has this many bytes, so that an operation stays within its bound.
 pub const TARGET_LEN: usize = 32 * 1024;
 /// Longest object that S3 stores: 5 TiB, with room for servers that allow more.
 pub const MAX_OBJECT_SIZE: u64 = 1 << 50;
-
-/// A signed operation of a catalog.
-pub type CatalogOperation = SignedOperation<Catalog>;
 
 /// An object as its author has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,50 +67,38 @@ pub enum Entry {
     Complete,
 }
 
-/// How much a catalog has said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// Entries.
-    pub entries: u64,
-    /// Bytes of all objects that were put.
-    pub bytes: u64,
-}
-
-impl Said {
-    /// With one more entry.
-    #[must_use]
-    pub fn and(self, entry: &Entry) -> Self {
-        let bytes = if let Entry::Put(put) = entry { put.size } else { 0 };
-        Self { entries: self.entries.saturating_add(1), bytes: self.bytes.saturating_add(bytes) }
+impl Entry {
+    /// How much it adds to the log: itself, and the content of an object that it puts.
+    pub fn amount(&self) -> Total {
+        Total { items: 1, bytes: if let Self::Put(put) = self { put.size } else { 0 } }
     }
 }
 
 /// Consecutive entries of a catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
-    before: Said,
     entries: Vec<Entry>,
 }
 
 impl Catalog {
-    /// Entries behind what the log has said already.
+    /// Entries in the log's order.
     ///
     /// # Errors
     /// When there is none, or too many.
-    pub fn new(before: Said, entries: Vec<Entry>) -> Result<Self, DecodeError> {
+    pub fn new(entries: Vec<Entry>) -> Result<Self, DecodeError> {
         check_count(entries.len() as u64)?;
-        Ok(Self { before, entries })
+        Ok(Self { entries })
     }
 
     /// Takes as many entries from the front as one operation holds; `None` when there are none.
-    pub fn take(before: Said, waiting: &mut std::collections::VecDeque<Entry>) -> Option<Self> {
+    pub fn take(waiting: &mut std::collections::VecDeque<Entry>) -> Option<Self> {
         let (mut entries, mut len) = (Vec::new(), 0);
         while entries.len() < MAX_ENTRIES && len < TARGET_LEN {
             let Some(entry) = waiting.pop_front() else { break };
             len += encoded_len(&entry);
             entries.push(entry);
         }
-        (!entries.is_empty()).then_some(Self { before, entries })
+        (!entries.is_empty()).then_some(Self { entries })
     }
 
     /// The entries; never none.
@@ -131,44 +106,27 @@ impl Catalog {
         &self.entries
     }
 
-    /// What the log had said before.
-    pub fn before(&self) -> Said {
-        self.before
+    /// How much it adds to the log.
+    pub fn amount(&self) -> Total {
+        self.entries.iter().map(Entry::amount).fold(Total::default(), Total::plus)
     }
 
-    /// What the log has said with this operation.
-    pub fn after(&self) -> Said {
-        self.entries.iter().fold(self.before, Said::and)
-    }
-}
-
-impl OperationBody for Catalog {
-    fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64 + self.entries.len() * 160);
-        out.put_u8(VERSION);
-        out.put_u8(KIND_CATALOG);
-        put_varint(&mut out, self.before.entries);
-        put_varint(&mut out, self.before.bytes);
-        put_varint(&mut out, self.entries.len() as u64);
-        self.entries.iter().for_each(|entry| put_entry(&mut out, entry));
-        out.freeze()
+    /// Appends its bytes.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        out.reserve(32 + self.entries.len() * 160);
+        put_varint(out, self.entries.len() as u64);
+        self.entries.iter().for_each(|entry| put_entry(out, entry));
     }
 
-    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let version = reader.u8("catalog version")?;
-        if version != VERSION {
-            return Err(DecodeError::Version { what: "catalog", got: version, known: VERSION });
-        }
-        if reader.u8("body kind")? != KIND_CATALOG {
-            return Err(DecodeError::Invalid("body kind"));
-        }
-        let before = Said { entries: reader.varint("entries before")?, bytes: reader.varint("bytes before")? };
+    /// Reads a catalog's entries.
+    ///
+    /// # Errors
+    /// When the bytes do not follow the layout or break a bound.
+    pub(crate) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let count = reader.varint("entry count")?;
         check_count(count)?;
-        let entries = (0..count).map(|_| read_entry(&mut reader)).collect::<Result<_, _>>()?;
-        reader.finish()?;
-        Ok(Self { before, entries })
+        let entries = (0..count).map(|_| read_entry(reader)).collect::<Result<_, _>>()?;
+        Ok(Self { entries })
     }
 }
 
@@ -255,54 +213,6 @@ fn read_put(reader: &mut Reader) -> Result<Put, DecodeError> {
     }
     let attributes = Attributes::all(pairs).map_err(|_| DecodeError::Invalid("attributes"))?;
     Ok(Put { key, hash, size, modified, etag, attributes })
-}
-
-/// What a catalog is about. Its hash names the log.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CatalogDescriptor {
-    /// Who signs it.
-    pub author: PublicKey,
-    /// Name of the author's bucket.
-    pub bucket: String,
-    /// When this log was begun, in milliseconds since the Unix epoch. Later logs of one bucket have larger ones.
-    pub epoch: u64,
-}
-
-impl CatalogDescriptor {
-    /// The log's name.
-    pub fn id(&self) -> LogId {
-        LogId::from_bytes(blake3::derive_key("rhio catalog descriptor 1", &self.encode()))
-    }
-
-    /// Layout: version u8, author 32, epoch u64, bucket string16.
-    pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64 + self.bucket.len());
-        out.put_u8(VERSION);
-        out.put_slice(self.author.as_bytes());
-        out.put_u64(self.epoch);
-        put_string16(&mut out, &self.bucket);
-        out.freeze()
-    }
-
-    /// Reads a descriptor.
-    ///
-    /// # Errors
-    /// When the bytes do not follow the layout.
-    pub fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let version = reader.u8("descriptor version")?;
-        if version != VERSION {
-            return Err(DecodeError::Version { what: "catalog descriptor", got: version, known: VERSION });
-        }
-        let author = PublicKey::from_bytes(reader.array32("author")?).map_err(|_| DecodeError::Invalid("author"))?;
-        let epoch = reader.u64("epoch")?;
-        Ok(Self { author, bucket: read_bucket(reader)?, epoch })
-    }
-}
-
-/// Reads a bucket's name.
-pub(crate) fn read_bucket(reader: &mut Reader) -> Result<String, DecodeError> {
-    let bucket = reader.string16(MAX_BUCKET_LEN, "bucket")?;
-    if bucket.is_empty() { Err(DecodeError::Invalid("bucket")) } else { Ok(bucket) }
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use p2panda_core::SigningKey;
 use proptest::prelude::*;
 
 use super::*;
-use crate::operation::MAX_OPERATION_LEN;
+use crate::id::LogId;
+use crate::log::body::Body;
+use crate::log::operation::{MAX_OPERATION_LEN, Operation};
+use crate::log::writer::Writer;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new(name).unwrap()
@@ -14,10 +18,7 @@ fn signer() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
 }
 
-fn descriptor() -> CatalogDescriptor {
-    let author = signer().verifying_key().into();
-    CatalogDescriptor { author, bucket: "bucket-out-1".to_owned(), epoch: 1_700_000_000_123 }
-}
+const LOG: LogId = LogId::from_bytes([5; 32]);
 
 fn put(name: &str) -> Put {
     let pairs = [("content-type", "text/plain"), ("x-amz-meta-colour", "rot, grün")];
@@ -37,39 +38,36 @@ fn entries() -> Vec<Entry> {
 }
 
 fn body(hex_of_entries: &str) -> Bytes {
-    hex::decode(["0102000001", hex_of_entries].concat().replace(' ', "")).unwrap().into()
+    hex::decode(["0202000001", hex_of_entries].concat().replace(' ', "")).unwrap().into()
 }
 
 #[test]
 fn the_formats_are_the_ones_that_were_agreed() {
     let vectors = include_str!("../../tests/vectors/catalog.txt");
-    let log = descriptor().id();
-    let first = Catalog::new(Said::default(), entries()).unwrap();
-    let second = Catalog::new(first.after(), vec![Entry::Complete]).unwrap();
-    let first = CatalogOperation::sign(&signer(), log, None, 1_700_000_000_000_000, first);
-    let second = CatalogOperation::sign(&signer(), log, Some(first.head()), 1_700_000_000_000_001, second);
+    let mut writer = Writer::new(signer(), LOG, None, Total::default());
+    writer.stage(Catalog::new(entries()).unwrap(), 1_700_000_000_000_000).unwrap();
+    let first = writer.appended().unwrap();
+    writer.stage(Catalog::new(vec![Entry::Complete]).unwrap(), 1_700_000_000_000_001).unwrap();
+    let second = writer.appended().unwrap();
     let written = [
-        ("descriptor", hex::encode(descriptor().encode())),
-        ("log", log.to_string()),
-        ("body", hex::encode(first.content().encode())),
+        ("body", hex::encode(first.body().encode())),
         ("operation-0", hex::encode(first.raw())),
         ("operation-1", hex::encode(second.raw())),
     ];
     let written: String = written.iter().map(|(name, text)| format!("{name} {text}\n")).collect();
     assert_eq!(written, vectors);
     for operation in [&first, &second] {
-        assert_eq!(&CatalogOperation::verify(operation.raw().clone()).unwrap(), operation);
+        assert_eq!(&Operation::verify(operation.raw().clone()).unwrap(), operation);
     }
-    second.follows(Some(first.head())).unwrap();
 }
 
 #[test]
 fn a_catalog_counts_what_its_log_has_said() {
-    let before = Said { entries: 7, bytes: 70 };
-    let catalog = Catalog::new(before, entries()).unwrap();
-    assert_eq!((catalog.before(), catalog.after()), (before, Said { entries: 11, bytes: 370 }));
-    let full = Said { entries: u64::MAX, bytes: u64::MAX };
-    assert_eq!(Catalog::new(full, entries()).unwrap().after(), full);
+    let before = Total { items: 7, bytes: 70 };
+    let body = |before| Body { before, content: Catalog::new(entries()).unwrap().into() };
+    assert_eq!(body(before).after(), Total { items: 11, bytes: 370 });
+    let full = Total { items: u64::MAX, bytes: u64::MAX };
+    assert_eq!(body(full).after(), full);
 }
 
 #[test]
@@ -97,35 +95,32 @@ fn an_operation_takes_as_much_as_fits() {
         waiting.push_front(Entry::Delete(key("d")));
     }
     waiting.push_back(Entry::Put(longest));
-    let before = Said { entries: u64::MAX, bytes: u64::MAX };
-    let catalog = Catalog::take(before, &mut waiting).unwrap();
-    let operation = CatalogOperation::sign(&signer(), descriptor().id(), None, u64::MAX, catalog);
+    let mut writer = Writer::new(signer(), LOG, None, Total { items: u64::MAX, bytes: u64::MAX });
+    let operation = writer.stage(Catalog::take(&mut waiting).unwrap(), u64::MAX).unwrap().clone();
     assert!(operation.raw().len() <= MAX_OPERATION_LEN, "{}", operation.raw().len());
-    assert_eq!(CatalogOperation::verify(operation.raw().clone()).unwrap(), operation);
+    assert_eq!(Operation::verify(operation.raw().clone()).unwrap(), operation);
 
     let mut many: VecDeque<_> = vec![Entry::Complete; MAX_ENTRIES + 1].into();
-    let taken: Vec<_> = std::iter::from_fn(|| Catalog::take(Said::default(), &mut many)).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| Catalog::take(&mut many)).collect();
     assert_eq!(taken.iter().map(|catalog| catalog.entries().len()).collect::<Vec<_>>(), [MAX_ENTRIES, 1]);
 }
 
 #[test]
 fn a_count_out_of_bounds_is_refused() {
     let (got, max) = (MAX_ENTRIES as u64 + 1, MAX_ENTRIES as u64);
-    assert_eq!(Catalog::new(Said::default(), vec![]), Err(DecodeError::Invalid("entry count")));
+    assert_eq!(Catalog::new(vec![]), Err(DecodeError::Invalid("entry count")));
     let many = vec![Entry::Complete; MAX_ENTRIES + 1];
-    assert_eq!(Catalog::new(Said::default(), many), Err(DecodeError::TooLarge { what: "entry count", got, max }));
-    let decode = |text: &str| Catalog::decode(hex::decode(text).unwrap().into()).unwrap_err();
-    assert_eq!(decode("0102000000"), DecodeError::Invalid("entry count"));
-    assert_eq!(decode("01020000810803"), DecodeError::TooLarge { what: "entry count", got, max });
-    assert_eq!(decode("010200008008"), DecodeError::Truncated("entry tag"));
-    assert_eq!(decode("0202000001"), DecodeError::Version { what: "catalog", got: 2, known: 1 });
-    assert_eq!(decode("0101000001"), DecodeError::Invalid("body kind"));
-    assert_eq!(decode("010200000103ff"), DecodeError::Trailing(1));
+    assert_eq!(Catalog::new(many), Err(DecodeError::TooLarge { what: "entry count", got, max }));
+    let decode = |text: &str| Body::decode(hex::decode(text).unwrap().into()).unwrap_err();
+    assert_eq!(decode("0202000000"), DecodeError::Invalid("entry count"));
+    assert_eq!(decode("02020000810803"), DecodeError::TooLarge { what: "entry count", got, max });
+    assert_eq!(decode("020200008008"), DecodeError::Truncated("entry tag"));
+    assert_eq!(decode("020200000103ff"), DecodeError::Trailing(1));
 }
 
 #[test]
 fn broken_entries_are_refused_with_the_reason() {
-    let refused = |text: &str| Catalog::decode(body(text)).unwrap_err();
+    let refused = |text: &str| Body::decode(body(text)).unwrap_err();
     let hash = "09".repeat(32);
     assert_eq!(refused("04"), DecodeError::Invalid("entry tag"));
     assert_eq!(refused("02 0000"), DecodeError::Invalid("key"));
@@ -152,29 +147,7 @@ fn broken_entries_are_refused_with_the_reason() {
     assert_eq!(object(&format!("00 00 0000 01 0004 {hidden} 0000")), DecodeError::Invalid("attributes"));
     assert_eq!(object(&format!("00 00 0000 01 000c {kind} 0001 0a")), DecodeError::Invalid("attributes"));
     // The same ones in order are taken.
-    assert!(
-        Catalog::decode(body(&format!("01 0001 61 {hash} 00 00 0000 02 000c {kind} 0000 000c {meta} 0000"))).is_ok()
-    );
-}
-
-#[test]
-fn a_descriptor_names_author_bucket_and_epoch() {
-    let own = descriptor();
-    let read = |bytes: Bytes| CatalogDescriptor::read(&mut Reader::new(bytes));
-    assert_eq!(read(own.encode()), Ok(own.clone()));
-    let others = [
-        CatalogDescriptor { author: SigningKey::from_bytes(&[2; 32]).verifying_key().into(), ..own.clone() },
-        CatalogDescriptor { bucket: "bucket-out-2".to_owned(), ..own.clone() },
-        CatalogDescriptor { epoch: own.epoch + 1, ..own.clone() },
-    ];
-    assert!(others.iter().all(|other| other.id() != own.id()));
-    for len in 0..own.encode().len() {
-        assert!(read(own.encode().slice(..len)).is_err());
-    }
-    let named = |bucket: String| read(CatalogDescriptor { bucket, ..own.clone() }.encode());
-    assert_eq!(named(String::new()), Err(DecodeError::Invalid("bucket")));
-    assert!(named("b".repeat(MAX_BUCKET_LEN)).is_ok());
-    assert!(matches!(named("b".repeat(MAX_BUCKET_LEN + 1)), Err(DecodeError::TooLarge { what: "bucket", .. })));
+    assert!(Body::decode(body(&format!("01 0001 61 {hash} 00 00 0000 02 000c {kind} 0000 000c {meta} 0000"))).is_ok());
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
@@ -189,20 +162,12 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 proptest! {
     #[test]
     fn catalogs_read_back(
-        (entries, bytes) in any::<(u64, u64)>(), said in prop::collection::vec(any_entry(), 1..12),
+        (items, bytes) in any::<(u64, u64)>(), said in prop::collection::vec(any_entry(), 1..12),
     ) {
         let bound: usize = 2 + 10 + 10 + 2 + said.iter().map(encoded_len).sum::<usize>();
-        let catalog = Catalog::new(Said { entries, bytes }, said).unwrap();
-        let encoded = catalog.encode();
+        let body = Body { before: Total { items, bytes }, content: Catalog::new(said).unwrap().into() };
+        let encoded = body.encode();
         prop_assert!(encoded.len() <= bound);
-        prop_assert_eq!(Catalog::decode(encoded), Ok(catalog));
-    }
-
-    #[test]
-    fn whatever_decodes_encodes_to_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
-        let bytes = Bytes::from([&[VERSION, KIND_CATALOG], &bytes[..]].concat());
-        if let Ok(catalog) = Catalog::decode(bytes.clone()) {
-            prop_assert_eq!(catalog.encode(), bytes);
-        }
+        prop_assert_eq!(Body::decode(encoded), Ok(body));
     }
 }

@@ -1,4 +1,6 @@
 use crate::id::SourceSeq;
+use crate::log::chain::Chain;
+use crate::log::descriptor::{Kind, Source};
 use crate::record::CanonicalRecord;
 use crate::subject::Filter;
 
@@ -6,13 +8,8 @@ use super::*;
 
 fn sealer() -> Sealer {
     let key = SigningKey::from_bytes(&[1; 32]);
-    let descriptor = LogDescriptor {
-        author: key.verifying_key().into(),
-        stream: "s".to_owned(),
-        created: 1,
-        filter: Filter::parse(">").unwrap(),
-        epoch: 1,
-    };
+    let source = Source { stream: "s".to_owned(), created: 1, filter: Filter::parse(">").unwrap() };
+    let descriptor = LogDescriptor::messages(key.verifying_key().into(), 1, source);
     Sealer::new(key, descriptor, Tail::default(), Position::default())
 }
 
@@ -26,16 +23,18 @@ fn one_waiting_message_is_sealed_at_once_and_the_rest_waits_for_the_acknowledgem
     let mut sealer = sealer();
     assert!(sealer.seal(0).is_none());
     sealer.deliver(record(1, 5));
-    assert_eq!(sealer.seal(0).unwrap().manifest().entries().len(), 1);
+    assert_eq!(sealer.seal(0).unwrap().records().len(), 1);
     sealer.deliver(record(2, 5));
     sealer.deliver(record(4, 5));
     assert!(sealer.seal(0).is_none(), "the first operation is not durable yet");
     let first = sealer.appended().unwrap();
     let second = sealer.seal(0).unwrap().clone();
-    second.follows(Some(first.operation.head())).unwrap();
-    assert_eq!(second.manifest().entries().len(), 2);
-    assert_eq!(second.manifest().before().records, 1);
-    assert_eq!(second.manifest().last().seq, SourceSeq(4));
+    let mut chain = Chain::new(first.operation.author(), sealer.log(), Kind::Messages);
+    chain.accept(&first.operation).unwrap();
+    chain.accept(&second).unwrap();
+    assert_eq!(second.records().len(), 2);
+    assert_eq!(second.before().items, 1);
+    assert_eq!(second.through().seq, SourceSeq(4));
 }
 
 #[test]
@@ -45,7 +44,7 @@ fn what_is_delivered_again_is_sealed_once() {
         sealer.deliver(record(seq, 1));
     }
     let operation = sealer.seal(0).unwrap();
-    let seqs: Vec<u64> = operation.manifest().entries().iter().map(|e| e.position.seq.0).collect();
+    let seqs: Vec<u64> = operation.records().iter().map(|e| e.position.seq.0).collect();
     assert_eq!(seqs, [1, 2, 3]);
 }
 
@@ -53,14 +52,14 @@ fn what_is_delivered_again_is_sealed_once() {
 fn batches_are_bounded_in_records_and_in_bytes() {
     let mut many = sealer();
     (1..=MAX_RECORDS as u64 + 1).for_each(|seq| many.deliver(record(seq, 1)));
-    assert_eq!(many.seal(0).unwrap().manifest().entries().len(), MAX_RECORDS);
+    assert_eq!(many.seal(0).unwrap().records().len(), MAX_RECORDS);
 
     let mut large = sealer();
     large.deliver(record(1, TARGET_BATCH_LEN * 2));
     large.deliver(record(2, TARGET_BATCH_LEN - 100));
     large.deliver(record(3, 200));
     for expected in [1, 2, 3] {
-        assert_eq!(large.seal(0).unwrap().manifest().first().seq, SourceSeq(expected));
+        assert_eq!(large.seal(0).unwrap().first().seq, SourceSeq(expected));
         large.appended().unwrap();
     }
     large.deliver(record(4, QUEUE_BYTES));

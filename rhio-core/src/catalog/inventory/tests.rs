@@ -177,8 +177,8 @@ fn a_new_epoch_begins_with_everything() {
 #[test]
 fn a_log_that_is_mostly_outdated_is_worth_a_new_one() {
     let inventory = of(&[put("a", 1)]);
-    assert!(!inventory.worth_new_epoch(&Said { entries: 10_002, bytes: 0 }));
-    assert!(inventory.worth_new_epoch(&Said { entries: 10_003, bytes: 0 }));
+    assert!(!inventory.worth_new_epoch(&Total { items: 10_002, bytes: 0 }));
+    assert!(inventory.worth_new_epoch(&Total { items: 10_003, bytes: 0 }));
 }
 
 #[test]

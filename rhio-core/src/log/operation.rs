@@ -1,4 +1,4 @@
-//! Signed operations in hash-chained logs: p2panda headers around our bodies.
+//! Signed operations: p2panda headers around our bodies.
 //!
 //! An operation is stored and sent as the same bytes:
 //!
@@ -6,26 +6,29 @@
 //! | --- | --- |
 //! | format version | u8, [`VERSION`] |
 //! | header length, header (p2panda CBOR) | u16, n |
-//! | body (see [`crate::manifest`]) | the rest |
+//! | body (see [`super::body`]) | the rest |
 
 use bytes::{BufMut, Bytes, BytesMut};
-use p2panda_core::{Body, Header, SigningKey, Timestamp};
+use p2panda_core::{Header, SigningKey, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::codec::{DecodeError, Reader, put_string16};
+use crate::catalog::Entry as CatalogEntry;
+use crate::codec::{DecodeError, Reader};
 use crate::id::{LogId, OpHash, OpSeq, PublicKey};
-use crate::manifest::{MAX_MANIFEST_LEN, Manifest};
-use crate::subject::{Filter, MAX_SUBJECT_LEN};
+use crate::manifest::Entry as RecordEntry;
+use crate::record::Position;
+
+use super::body::{Body, MAX_BODY_LEN};
+use super::descriptor::Kind;
+use super::total::Total;
 
 /// Format version that this program writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Longest header: p2panda's fields and our extension take about 270 bytes.
 pub const MAX_HEADER_LEN: usize = 512;
 /// Longest operation.
-pub const MAX_OPERATION_LEN: usize = 3 + MAX_HEADER_LEN + MAX_MANIFEST_LEN;
-/// Longest stream name that NATS takes.
-pub const MAX_STREAM_NAME_LEN: usize = 255;
+pub const MAX_OPERATION_LEN: usize = 3 + MAX_HEADER_LEN + MAX_BODY_LEN;
 
 /// Why bytes are not a valid operation, or not the next one.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -61,75 +64,12 @@ pub enum OperationError {
     /// Another log's.
     #[error("operation belongs to another log")]
     Log,
+    /// Not about what its log is about.
+    #[error("operation is of another kind than its log")]
+    Kind,
     /// Its totals or positions go back behind the operation before it.
     #[error("operation {0} goes back behind the one before it")]
     Backwards(OpSeq),
-}
-
-/// What a log is about. Its hash names the log, so that a stream deleted and created again is another log, and so is a
-/// log begun anew because the old one could not be continued safely.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LogDescriptor {
-    /// Who signs it.
-    pub author: PublicKey,
-    /// Name of the author's stream.
-    pub stream: String,
-    /// When that stream was created, in nanoseconds since the Unix epoch.
-    pub created: u64,
-    /// The publication's filter.
-    pub filter: Filter,
-    /// When this log was begun, in milliseconds since the Unix epoch. Later logs of one stream have larger ones.
-    pub epoch: u64,
-}
-
-impl LogDescriptor {
-    /// The log's name.
-    pub fn id(&self) -> LogId {
-        LogId::from_bytes(blake3::derive_key("rhio log descriptor 1", &self.encode()))
-    }
-
-    /// Whether both are about the same messages: same author, stream and life of that stream.
-    pub fn same_stream(&self, other: &Self) -> bool {
-        self.author == other.author && self.stream == other.stream && self.created == other.created
-    }
-
-    /// Names the life of the author's stream, whatever log covers it: 16 hex digits.
-    pub fn life(&self) -> String {
-        let mut text = self.author.as_bytes().to_vec();
-        text.extend_from_slice(&self.created.to_be_bytes());
-        text.extend_from_slice(self.stream.as_bytes());
-        hex::encode(&blake3::derive_key("rhio stream life 1", &text)[..8])
-    }
-
-    /// Layout: version u8, author 32, created u64, epoch u64, stream string16, filter string16.
-    pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64 + self.stream.len() + self.filter.as_str().len());
-        out.put_u8(VERSION);
-        out.put_slice(self.author.as_bytes());
-        out.put_u64(self.created);
-        out.put_u64(self.epoch);
-        put_string16(&mut out, &self.stream);
-        put_string16(&mut out, self.filter.as_str());
-        out.freeze()
-    }
-
-    /// Reads a descriptor.
-    ///
-    /// # Errors
-    /// When the bytes do not follow the layout.
-    pub fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let version = reader.u8("descriptor version")?;
-        if version != VERSION {
-            return Err(DecodeError::Version { what: "log descriptor", got: version, known: VERSION });
-        }
-        let author = PublicKey::from_bytes(reader.array32("author")?).map_err(|_| DecodeError::Invalid("author"))?;
-        let created = reader.u64("created")?;
-        let epoch = reader.u64("epoch")?;
-        let stream = reader.string16(MAX_STREAM_NAME_LEN, "stream name")?;
-        let filter = reader.string16(MAX_SUBJECT_LEN, "filter")?;
-        let filter = Filter::parse(&filter).map_err(|_| DecodeError::Invalid("filter"))?;
-        Ok(Self { author, stream, created, filter, epoch })
-    }
 }
 
 /// The last operation of a log.
@@ -170,67 +110,31 @@ fn read_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogId, D::Erro
     deserializer.deserialize_bytes(Bytes32)
 }
 
-/// What an operation says.
-pub trait OperationBody: Sized {
-    /// The bytes that the operation signs.
-    fn encode(&self) -> Bytes;
-
-    /// Reads them.
-    ///
-    /// # Errors
-    /// When they do not follow the layout or break a bound.
-    fn decode(bytes: Bytes) -> Result<Self, DecodeError>;
-}
-
-impl OperationBody for Manifest {
-    fn encode(&self) -> Bytes {
-        Self::encode(self)
-    }
-
-    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        Self::decode(bytes)
-    }
-}
-
-/// A body that is not looked into.
-impl OperationBody for Bytes {
-    fn encode(&self) -> Bytes {
-        self.clone()
-    }
-
-    fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        Ok(bytes)
-    }
-}
-
-/// A signed operation about messages.
-pub type Operation = SignedOperation<Manifest>;
-
-/// An operation that is known to be well-formed; made by [`SignedOperation::sign`] or checked by
-/// [`SignedOperation::verify`].
+/// An operation that is known to be well-formed; made by [`Operation::sign`] or checked by [`Operation::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedOperation<B> {
+pub struct Operation {
     hash: OpHash,
     seq: OpSeq,
     backlink: Option<OpHash>,
     time: u64,
     author: PublicKey,
     log: LogId,
-    content: B,
+    body: Body,
     raw: Bytes,
 }
 
-impl<B: OperationBody> SignedOperation<B> {
-    /// Signs the next operation of a log. `time` is in microseconds since the Unix epoch.
-    pub fn sign(key: &SigningKey, log: LogId, previous: Option<Head>, time: u64, content: B) -> Self {
-        let body = Body::from(content.encode().to_vec());
+impl Operation {
+    /// Signs the next operation of a log. `time` is in microseconds since the Unix epoch. Whoever signs goes through
+    /// [`super::writer::Writer`], which signs no number twice.
+    pub fn sign(key: &SigningKey, log: LogId, previous: Option<Head>, time: u64, body: Body) -> Self {
+        let encoded = p2panda_core::Body::from(body.encode().to_vec());
         let seq = previous.map_or(OpSeq(0), |head| head.seq.next());
         let mut header = Header {
             version: 1,
             verifying_key: key.verifying_key(),
             signature: None,
-            payload_size: body.size(),
-            payload_hash: Some(body.hash()),
+            payload_size: encoded.size(),
+            payload_hash: Some(encoded.hash()),
             timestamp: Timestamp::new(time),
             seq_num: seq.0,
             backlink: previous.map(|head| p2panda_core::Hash::from_bytes(*head.hash.as_bytes())),
@@ -238,11 +142,11 @@ impl<B: OperationBody> SignedOperation<B> {
         };
         header.sign(key);
         let header = header.to_bytes();
-        let mut raw = BytesMut::with_capacity(3 + header.len() + body.as_bytes().len());
+        let mut raw = BytesMut::with_capacity(3 + header.len() + encoded.as_bytes().len());
         raw.put_u8(VERSION);
         raw.put_u16(header.len() as u16);
         raw.put_slice(&header);
-        raw.put_slice(body.as_bytes());
+        raw.put_slice(encoded.as_bytes());
         Self {
             hash: OpHash::from_bytes(*blake3::hash(&header).as_bytes()),
             seq,
@@ -250,7 +154,7 @@ impl<B: OperationBody> SignedOperation<B> {
             time,
             author: key.verifying_key().into(),
             log,
-            content,
+            body,
             raw: raw.freeze(),
         }
     }
@@ -309,39 +213,10 @@ impl<B: OperationBody> SignedOperation<B> {
             time: header.timestamp.into(),
             author: header.verifying_key.into(),
             log: header.extensions.log,
-            content: B::decode(body)?,
+            body: Body::decode(body)?,
             raw,
         };
         Ok((header, operation))
-    }
-
-    /// Checks that this is an operation of this author's log.
-    ///
-    /// # Errors
-    /// When it is another's.
-    pub fn belongs_to(&self, author: PublicKey, log: LogId) -> Result<(), OperationError> {
-        if self.author != author {
-            return Err(OperationError::Author { expected: author, got: self.author });
-        }
-        if self.log != log {
-            return Err(OperationError::Log);
-        }
-        Ok(())
-    }
-
-    /// Checks that this is the next operation after `previous`, or the first.
-    ///
-    /// # Errors
-    /// When it has another number or is not chained to it.
-    pub fn follows(&self, previous: Option<Head>) -> Result<(), OperationError> {
-        let expected = previous.map_or(OpSeq(0), |head| head.seq.next());
-        if self.seq != expected {
-            return Err(OperationError::Sequence { expected, got: self.seq });
-        }
-        if self.backlink != previous.map(|head| head.hash) {
-            return Err(OperationError::Backlink(self.seq));
-        }
-        Ok(())
     }
 
     /// p2panda's operation id.
@@ -380,20 +255,48 @@ impl<B: OperationBody> SignedOperation<B> {
     }
 
     /// What it says.
-    pub fn content(&self) -> &B {
-        &self.content
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.body.content.kind()
+    }
+
+    /// What the log held before it.
+    pub fn before(&self) -> Total {
+        self.body.before
+    }
+
+    /// What the log holds with it.
+    pub fn after(&self) -> Total {
+        self.body.after()
+    }
+
+    /// The records that it covers, in the stream's order; none when it is about a bucket.
+    pub fn records(&self) -> &[RecordEntry] {
+        self.body.manifest().map_or(&[], |manifest| manifest.entries())
+    }
+
+    /// Position of its first record; zero when it is about a bucket.
+    pub fn first(&self) -> Position {
+        self.records().first().map_or_else(Position::default, |entry| entry.position)
+    }
+
+    /// Position of its last record; zero when it is about a bucket.
+    pub fn through(&self) -> Position {
+        self.records().last().map_or_else(Position::default, |entry| entry.position)
+    }
+
+    /// What it says of objects; nothing when it is about messages.
+    pub fn entries(&self) -> &[CatalogEntry] {
+        self.body.entries()
     }
 
     /// The bytes to store and to send.
     pub fn raw(&self) -> &Bytes {
         &self.raw
-    }
-}
-
-impl SignedOperation<Manifest> {
-    /// What it says.
-    pub fn manifest(&self) -> &Manifest {
-        &self.content
     }
 }
 

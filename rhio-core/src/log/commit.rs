@@ -16,7 +16,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::{DecodeError, Reader};
 use crate::id::LocalSeq;
-use crate::operation::MAX_OPERATION_LEN;
+
+use super::operation::MAX_OPERATION_LEN;
 
 /// Format version that this program writes.
 pub const VERSION: u8 = 1;
@@ -36,7 +37,26 @@ pub struct Commit {
     pub operations: Vec<Bytes>,
 }
 
+/// How many of these operations, given by their lengths in bytes, go into one commit: as many as stay within both
+/// bounds, and one at least.
+pub fn pack(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut len = 0;
+    lengths
+        .take(MAX_OPERATIONS)
+        .enumerate()
+        .take_while(|(index, operation)| {
+            len += operation;
+            *index == 0 || len <= TARGET_LEN
+        })
+        .count()
+}
+
 impl Commit {
+    /// One operation of an own log, with nothing written locally.
+    pub fn own(operation: Bytes) -> Self {
+        Self { local: LocalSeq::default(), gone: 0, operations: vec![operation] }
+    }
+
     /// The message's payload.
     pub fn encode(&self) -> Bytes {
         let len: usize = self.operations.iter().map(|op| op.len() + 4).sum();
@@ -85,6 +105,15 @@ impl Commit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_commit_takes_what_stays_within_both_bounds_and_one_at_least() {
+        assert_eq!(pack([].into_iter()), 0);
+        assert_eq!(pack([TARGET_LEN * 2, 1].into_iter()), 1);
+        assert_eq!(pack([1, TARGET_LEN - 1, 1].into_iter()), 2);
+        assert_eq!(pack([1, TARGET_LEN, 1].into_iter()), 1);
+        assert_eq!(pack(std::iter::repeat_n(1, MAX_OPERATIONS + 9)), MAX_OPERATIONS);
+    }
 
     #[test]
     fn the_encoding_is_the_one_that_was_agreed() {

@@ -1,0 +1,15 @@
+//! What is the same for every log, whatever it is about.
+//!
+//! A log is a chain of signed operations that one author writes about one thing: a [`descriptor`] names it, a [`body`]
+//! is what an [`operation`] says. [`chain`] checks what must hold between one operation and the next; whoever reads a
+//! log uses it. [`writer`] keeps the one invariant of whoever writes one. [`session`] serves a log from a number on, and
+//! [`commit`] is how operations stand in the state stream.
+
+pub mod body;
+pub mod chain;
+pub mod commit;
+pub mod descriptor;
+pub mod operation;
+pub mod session;
+pub mod total;
+pub mod writer;
