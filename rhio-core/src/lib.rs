@@ -14,5 +14,6 @@ pub mod policy;
 pub mod provide;
 pub mod record;
 pub mod seal;
+pub mod secret;
 pub mod subject;
 pub mod wire;

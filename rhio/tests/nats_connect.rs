@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::login::{Certificates, creds, operator_mode};
 use nkeys::KeyPair;
 use rhio::config::{self, Credentials, Nats, Secret, Tls};
-use rhio::nats::connect::{ConnectError, ConnectSettings, connect};
+use rhio_nats::connect::{ConnectError, ConnectSettings, connect};
 use testkit::{NatsOptions, NatsServer};
 
 /// What the configuration says about this server: its address, and whatever else is given.
@@ -29,7 +29,7 @@ async fn assert_works(config: &Nats) {
     assert_echo(&client).await;
 }
 
-async fn assert_echo(client: &async_nats::Client) {
+async fn assert_echo(client: &rhio_nats::client::Client) {
     use futures_util::StreamExt;
     let mut inbox = client.subscribe("echo").await.unwrap();
     client.publish("echo", "hello".into()).await.unwrap();
@@ -234,9 +234,9 @@ async fn a_subscription_drops_messages_only_beyond_its_capacity() {
 }
 
 /// A publish that gets an answer, tried until the client is connected again.
-async fn assert_echo_soon(client: &async_nats::Client) {
+async fn assert_echo_soon(client: &rhio_nats::client::Client) {
     let connected = async {
-        while client.flush().await.is_err() || client.connection_state() != async_nats::connection::State::Connected {
+        while client.flush().await.is_err() || !client.is_connected() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use common::peer::{Log, Peer, batch, next_request};
 use common::{SOON, publish, records, texts, wait_for_records};
 use p2panda_core::SigningKey;
-use rhio::peer::stream::{FrameReader, FrameWriter};
 use rhio_core::id::OpSeq;
 use rhio_core::operation::Operation;
 use rhio_core::wire::{Absent, CloseCode, Frame, LogState, encode_batch};
+use rhio_net::stream::{FrameReader, FrameWriter};
 use testkit::Cluster;
 
 /// What a bad author says: which logs it has, and what it answers to a pull.
@@ -55,7 +55,7 @@ fn claim(log: &Log, change: impl FnOnce(&mut LogState)) -> Bytes {
 }
 
 /// Serves one connection: answers watches and pulls. The streams stay open until the other side is gone.
-async fn serve(connection: iroh::endpoint::Connection, log: &mut Log, logs: &Logs, answer: &Answer) {
+async fn serve(connection: rhio_net::connection::Connection, log: &mut Log, logs: &Logs, answer: &Answer) {
     let mut open: Vec<(FrameWriter, FrameReader)> = Vec::new();
     while let Some((mut writer, reader, frame)) = next_request(&connection).await {
         let answers = match frame {

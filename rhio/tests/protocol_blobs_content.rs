@@ -10,11 +10,11 @@ use common::SOON;
 use common::bad_author::{LOCAL, REMOTE, Scene, files};
 use common::blob_peer::{Author, Blob, CatalogLog, Manner, Then};
 use common::buckets::{content, keys, put, wait_for_keys, wait_for_object};
-use rhio::peer::stream;
 use rhio_core::catalog::Entry;
 use rhio_core::id::BlobHash;
 use rhio_core::object::ObjectKey;
 use rhio_core::wire::CloseCode;
+use rhio_net::stream;
 use testkit::{LogLine, eventually};
 
 /// Turns a bit of the byte at this offset of the content.

@@ -6,10 +6,11 @@ use common::SOON;
 use common::blob_peer::{all, ask, request};
 use common::buckets::{Kind, bucket_pair, content, lines_with, put, wait_for_keys, wait_for_object};
 use common::peer::{Peer, closed_with};
-use iroh::endpoint::{Connection, ReadError, ReadToEndError};
-use rhio::peer::stream::{self, StreamError};
+use iroh::endpoint::{ReadError, ReadToEndError};
 use rhio_core::id::{BlobHash, OpHash, OpSeq};
 use rhio_core::wire::{BucketPull, CloseCode, Frame, HeldCatalog};
+use rhio_net::connection::Connection;
+use rhio_net::stream::{self, StreamError};
 use testkit::{Cluster, PublishBucket, eventually};
 
 const ASKED: &str = "a node asked for content in a way that is not allowed";

@@ -6,10 +6,10 @@ mod common;
 use bytes::Bytes;
 use common::peer::{Peer, closed_with, next_request, pull, watch};
 use common::{SOON, publish, wait_for_records};
-use rhio::peer::stream;
 use rhio_core::id::{LogId, OpHash, OpSeq};
 use rhio_core::operation::Head;
 use rhio_core::wire::{CloseCode, Frame, Pull};
+use rhio_net::stream;
 use testkit::{Cluster, eventually};
 
 const BROKE: &str = "a node broke the protocol";

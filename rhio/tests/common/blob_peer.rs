@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use iroh::endpoint::{RecvStream, SendStream, VarInt};
 use p2panda_core::SigningKey;
-use rhio::peer::stream::{FrameReader, FrameWriter};
 use rhio_blobs::bucket::folder::FolderRoot;
 use rhio_blobs::bucket::{Bucket, Condition, Content, Labels};
 use rhio_blobs::hashing::Hasher;
@@ -20,6 +19,8 @@ use rhio_core::id::{BlobHash, OpSeq};
 use rhio_core::object::{Attributes, ObjectKey};
 use rhio_core::operation::Head;
 use rhio_core::wire::{BucketPull, CatalogState, Frame};
+use rhio_net::connection::Connection;
+use rhio_net::stream::{FrameReader, FrameWriter};
 use tempfile::TempDir;
 
 use super::SOON;

@@ -1,11 +1,8 @@
 //! A node that a test plays itself, on rhio's own network code, so that it can misbehave.
 
 use bytes::Bytes;
-use iroh::endpoint::{Connection, ConnectionError};
 use p2panda_core::SigningKey;
 use rhio::config::NodeEndpoint;
-use rhio::peer::endpoint::Network;
-use rhio::peer::stream::{self, FrameReader, FrameWriter};
 use rhio_core::id::PublicKey;
 use rhio_core::manifest::{Entry, Manifest};
 use rhio_core::operation::{LogDescriptor, Operation};
@@ -13,6 +10,9 @@ use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
 use rhio_core::seal::Tail;
 use rhio_core::subject::Filter;
 use rhio_core::wire::{CloseCode, Frame, LogState, Pull, encode_batch};
+use rhio_net::connection::{Connection, Ended};
+use rhio_net::endpoint::Network;
+use rhio_net::stream::{self, FrameReader, FrameWriter};
 use testkit::{Cluster, Node, eventually};
 use tokio::sync::mpsc;
 
@@ -60,7 +60,7 @@ impl Peer {
 /// The code that the other side closed a connection with.
 pub async fn closed_with(connection: &Connection) -> CloseCode {
     match tokio::time::timeout(SOON, connection.closed()).await.expect("it is closed in time") {
-        ConnectionError::ApplicationClosed(closed) => CloseCode::from_code(closed.error_code.into_inner()),
+        Ended::ByPeer(code) => code,
         other => panic!("closed by something else: {other}"),
     }
 }
