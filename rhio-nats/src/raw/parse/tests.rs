@@ -14,7 +14,10 @@ fn read(pieces: &[&[u8]]) -> Result<Vec<ServerOp>, ParseError> {
     Ok(ops)
 }
 
-fn parts(op: &ServerOp) -> (u64, &[u8], Option<&[u8]>, &[u8], &[u8]) {
+/// Number, subject, place for answers, headers, payload.
+type Parts<'a> = (u64, &'a [u8], Option<&'a [u8]>, &'a [u8], &'a [u8]);
+
+fn parts(op: &ServerOp) -> Parts<'_> {
     let ServerOp::Message(message) = op else { panic!("{op:?} is no message") };
     (message.sid(), message.subject(), message.reply(), message.headers(), message.payload())
 }
