@@ -50,7 +50,7 @@ fn look_into(message: &Message) {
     let lines: usize = headers::lines(message.headers()).map(|line| line.raw.len()).sum();
     assert!(lines <= message.headers().len());
     let _ = headers::status(message.headers());
-    let _ = (Stored::read(message), Single::read(message));
+    let _ = (Stored::read(message), Single::read(message), Single::read_direct(message));
     if let Pulled::Delivered(delivery) = Pulled::read(message, b"_INBOX.x", b"S", b"c") {
         assert!(message.reply().is_some_and(|reply| reply.starts_with(b"$JS.ACK.")));
         assert_eq!((delivery.stream, delivery.consumer), (&b"S"[..], &b"c"[..]));
@@ -58,7 +58,7 @@ fn look_into(message: &Message) {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let texts: [&[u8]; 7] = [
+    let texts: [&[u8]; 8] = [
         b"INFO {\"server_id\":\"N1\",\"max_payload\":1048576,\"headers\":true}\r\nPING\r\n+OK\r\nPONG\r\n",
         b"MSG s.a 1 5\r\nhello\r\nMSG s.\xFF 1 $JS.ACK.S.c.1.1.1.1.0 0\r\n\r\n",
         b"HMSG s 1 $JS.ACK._.h.S.c.1.2.3.4.5 18 20\r\nNATS/1.0\r\nA: \xE9\r\n\r\nhi\r\n",
@@ -66,6 +66,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         b"-ERR 'Permissions Violation for Publish to \"s.\\xff\"'\r\n-ERR 'Stale Connection'\r\n",
         b"MSG i 1 23\r\n{\"stream\":\"S\",\"seq\":12}\r\n",
         b"MSG i 1 74\r\n{\"message\":{\"subject\":\"s\",\"seq\":1,\"hdrs\":\"TkFU\",\"data\":\"aGk=\",\"time\":\"x\"}}\r\n",
+        b"HMSG i 1 102 103\r\nNATS/1.0\r\nNats-Stream: S\r\nNats-Subject: s\r\nNats-Sequence: 1\r\n\
+            Nats-Time-Stamp: 2026-01-01T00:00:00Z\r\n\r\nx\r\n",
     ];
     texts.iter().map(|text| [b"\x03\x07", *text].concat()).collect()
 }

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -12,8 +11,11 @@ use super::headers;
 use super::parse::{Message, decimal};
 use super::settings::Settings;
 
+mod single;
 #[cfg(test)]
 mod tests;
+
+pub use single::{GetRequest, Single};
 
 /// What an acknowledgement of a message says.
 pub const ACK: &[u8] = b"+ACK";
@@ -39,6 +41,11 @@ impl Api {
     /// Where to ask for one stored message, with a [`GetRequest`].
     pub fn get(&self, stream: &str) -> String {
         format!("{}.STREAM.MSG.GET.{stream}", self.prefix)
+    }
+
+    /// The same at a stream that allows direct reads, with the same [`GetRequest`].
+    pub fn direct_get(&self, stream: &str) -> String {
+        format!("{}.DIRECT.GET.{stream}", self.prefix)
     }
 
     /// Any other: `STREAM.INFO.S`, say.
@@ -304,83 +311,4 @@ impl<'a> Stored<'a> {
 fn check_listened(message: &Message) -> Result<(), Refusal> {
     let nobody = message.payload().is_empty() && headers::status(message.headers()).is_some_and(|s| s.code == 503);
     if nobody { Err(Refusal::Nobody) } else { Ok(()) }
-}
-
-/// Asks for one stored message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct GetRequest<'a> {
-    /// The one with this number; the first at or behind it when a filter is given.
-    pub seq: u64,
-    /// Only subjects under it count.
-    #[serde(rename = "next_by_subj", skip_serializing_if = "Option::is_none")]
-    pub filter: Option<&'a str>,
-}
-
-impl GetRequest<'_> {
-    /// As the server takes it.
-    pub fn json(&self) -> Vec<u8> {
-        // Numbers and texts can always be written as JSON.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-}
-
-/// One stored message as it was read alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Single {
-    /// Its number.
-    pub seq: u64,
-    /// When it was stored, as RFC 3339 has it.
-    pub time: String,
-    /// Its subject, unless it is no UTF-8: the server answers in JSON, and puts a replacement for every such byte.
-    pub subject: Option<String>,
-    /// Its block of headers as it was sent; empty when it has none.
-    pub headers: Vec<u8>,
-    /// Its payload.
-    pub payload: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct GetAnswer<'a> {
-    #[serde(borrow)]
-    message: Option<GetMessage<'a>>,
-    error: Option<AnswerError>,
-}
-
-#[derive(Deserialize)]
-struct GetMessage<'a> {
-    subject: String,
-    seq: u64,
-    #[serde(default, borrow)]
-    hdrs: Cow<'a, str>,
-    #[serde(default, borrow)]
-    data: Cow<'a, str>,
-    time: String,
-}
-
-impl Single {
-    /// Reads the answer to a [`GetRequest`]; `None` when there is no such message.
-    ///
-    /// # Errors
-    /// When it is no answer, or the server can't tell.
-    pub fn read(message: &Message) -> Result<Option<Self>, Refusal> {
-        const NO_MESSAGE: u32 = 10037;
-        check_listened(message)?;
-        let answer: GetAnswer<'_> = serde_json::from_slice(message.payload()).map_err(|_| Refusal::Unreadable)?;
-        match (answer.message, answer.error) {
-            (_, Some(error)) if error.err_code == NO_MESSAGE => Ok(None),
-            (_, Some(error)) => Err(error.into()),
-            (None, None) => Err(Refusal::Unreadable),
-            (Some(found), None) => {
-                let decode = |text: &str| BASE64.decode(text.as_bytes()).map_err(|_| Refusal::Unreadable);
-                let exact = !found.subject.contains(char::REPLACEMENT_CHARACTER);
-                Ok(Some(Self {
-                    seq: found.seq,
-                    time: found.time,
-                    subject: exact.then_some(found.subject),
-                    headers: decode(&found.hdrs)?,
-                    payload: decode(&found.data)?,
-                }))
-            }
-        }
-    }
 }

@@ -119,7 +119,7 @@ async fn single_messages_are_read_as_they_are_but_for_subjects_that_json_cannot_
     for (seq, (subject, headers, payload)) in (1..).zip(ODD) {
         ask(&writer, &api.get("S"), &inbox, GetRequest { seq, filter: None }.json()).await;
         let single = Single::read(&message(&mut reader).await).unwrap().expect("it is there");
-        let expected = String::from_utf8(subject.to_vec()).ok();
+        let expected = std::str::from_utf8(subject).ok().map(|text| text.as_bytes().to_vec());
         assert_eq!((single.seq, single.subject), (seq, expected));
         assert_eq!((kept(&single.headers), &single.payload[..]), (kept(headers), payload));
     }
@@ -127,6 +127,35 @@ async fn single_messages_are_read_as_they_are_but_for_subjects_that_json_cannot_
     assert_eq!(Single::read(&message(&mut reader).await), Ok(None));
     ask(&writer, &api.get("NONE"), &inbox, GetRequest { seq: 1, filter: None }.json()).await;
     assert!(matches!(Single::read(&message(&mut reader).await), Err(Refusal::Server { code: 404, .. })));
+}
+
+#[tokio::test]
+async fn single_messages_are_read_directly_as_they_are() {
+    let server = NatsServer::start(NatsOptions::new()).await;
+    create_stream(&server.client().await, "S", &["s.>"], json!({ "allow_direct": true })).await.unwrap();
+    let settings = settings(&server.address());
+    let (writer, mut reader) = connect(&settings, "test").await.unwrap();
+    store(&writer, &mut reader, &settings, &ODD).await;
+    let (inbox, api) = (inbox(&settings), Api::new(&settings));
+    writer.subscribe(inbox.as_bytes(), 1).await.unwrap();
+    for (seq, (subject, headers, payload)) in (1..).zip(ODD) {
+        let mut read = async |direct: bool| {
+            let place = if direct { api.direct_get("S") } else { api.get("S") };
+            ask(&writer, &place, &inbox, GetRequest { seq, filter: None }.json()).await;
+            let answer = message(&mut reader).await;
+            if direct { Single::read_direct(&answer) } else { Single::read(&answer) }
+        };
+        let single = read(true).await.unwrap().expect("it is there");
+        assert_eq!((single.subject.as_deref(), &single.payload[..]), (Some(subject), payload));
+        assert_eq!(kept(&single.headers), kept(headers));
+        // Both ways of reading give the same.
+        let other = read(false).await.unwrap().expect("it is there");
+        assert_eq!((single.seq, single.time, single.headers), (other.seq, other.time, other.headers));
+    }
+    ask(&writer, &api.direct_get("S"), &inbox, GetRequest { seq: 100, filter: None }.json()).await;
+    assert_eq!(Single::read_direct(&message(&mut reader).await), Ok(None));
+    ask(&writer, &api.direct_get("NONE"), &inbox, GetRequest { seq: 1, filter: None }.json()).await;
+    assert_eq!(Single::read_direct(&message(&mut reader).await), Err(Refusal::Nobody));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use bytes::BytesMut;
+use data_encoding::BASE64;
 
 use super::*;
 use crate::raw::parse::{Parser, ServerOp};
@@ -108,12 +109,34 @@ fn a_single_message_is_read_with_its_bytes() {
         Single::read(&answer("i", "", "", &text)).unwrap().unwrap()
     };
     let single = answer_of("s.a");
-    assert_eq!((single.seq, single.subject.as_deref()), (3, Some("s.a")));
+    assert_eq!((single.seq, single.subject.as_deref()), (3, Some(&b"s.a"[..])));
     assert_eq!((&single.headers[..], &single.payload[..]), (&b"NATS/1.0 408\r\nA:\xE9\r\n\r\n"[..], &b"\xFF"[..]));
+    assert_eq!(single.time, 1_767_225_600_000_000_000);
     assert_eq!(answer_of("s.\u{FFFD}").subject, None);
     let none = r#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
     assert_eq!(Single::read(&answer("i", "", "", none)), Ok(None));
     assert_eq!(Single::read(&answer("i", "", "", "{}")), Err(Refusal::Unreadable));
+}
+
+#[test]
+fn a_message_that_is_read_directly_loses_what_the_server_has_added() {
+    let added =
+        "Nats-Stream: S\r\nNats-Subject: s.a\r\nNats-Sequence: 3\r\nNats-Time-Stamp: 2026-01-01T00:00:00.5Z\r\n";
+    let read = |block: &str| Single::read_direct(&answer("i", "", block, "x"));
+    let headers_of = |sent: &str| {
+        let single = read(&format!("{sent}{added}\r\n")).unwrap().unwrap();
+        assert_eq!((single.seq, single.time), (3, 1_767_225_600_500_000_000));
+        assert_eq!((single.subject.as_deref(), &single.payload[..]), (Some(&b"s.a"[..]), &b"x"[..]));
+        String::from_utf8(single.headers).unwrap()
+    };
+    assert_eq!(headers_of("NATS/1.0\r\n"), "");
+    assert_eq!(headers_of("NATS/1.0 404 No\r\nA: 1\r\n"), "NATS/1.0 404 No\r\nA: 1\r\n\r\n");
+    // A message that was itself made of such an answer.
+    assert_eq!(headers_of(&format!("NATS/1.0\r\n{added}")), format!("NATS/1.0\r\n{added}\r\n"));
+    assert_eq!(read("NATS/1.0 404 Message Not Found\r\n\r\n"), Ok(None));
+    assert!(matches!(read("NATS/1.0 408 Bad Request\r\n\r\n"), Err(Refusal::Server { code: 408, .. })));
+    assert_eq!(read("NATS/1.0\r\n\r\n"), Err(Refusal::Unreadable));
+    assert_eq!(Single::read_direct(&answer("i", "", "NATS/1.0 503\r\n\r\n", "")), Err(Refusal::Nobody));
 }
 
 #[test]
