@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use testkit::{Cluster, eventually, link};
 
-use crate::common::{delete_stream, replicating_pair};
 use crate::support::{SETTLED, assert_no_fork, expect_crashes, settle_commits};
+use common::{delete_stream, replicating_pair};
 
 /// Who is down while the source stream is deleted and created again.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ async fn queue(retention: &str, victim: &str, point: &str) {
     if retention == "interest" {
         // Nobody is interested before the publisher's consumer is there.
         a.rhio.spawn().expect("it starts");
-        let stream = crate::common::stream(&a, "S").await;
+        let stream = common::stream(&a, "S").await;
         eventually!(SETTLED, "the consumer", stream.get_info().await.is_ok_and(|info| info.state.consumer_count > 0));
     } else {
         publisher.publish(100).await;

@@ -1,7 +1,5 @@
 //! What crash tests and power cuts share.
 
-#![allow(dead_code, reason = "every test program uses some of it")]
-
 use std::collections::HashMap;
 use std::time::Duration;
 
