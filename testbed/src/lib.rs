@@ -92,6 +92,21 @@ pub async fn wait_for_records(cluster: &Cluster, stream: &str, count: usize) -> 
     })
 }
 
+/// The sum of a counter over all its labels, as `/metrics` has it now.
+pub async fn counted(cluster: &Cluster, name: &str) -> f64 {
+    let body = cluster.rhio.get("/metrics").await.body;
+    let of_this = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    body.lines().filter(of_this).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Waits until so many messages or objects are not only stored here, but committed, too.
+pub async fn wait_for_commits(cluster: &Cluster, count: u32) {
+    eventually!(SOON, format!("{count} to be committed"), {
+        let applied = counted(cluster, "rhio_applied_messages_total").await;
+        if applied >= f64::from(count) { Ok(()) } else { Err(format!("there are {applied}")) }
+    });
+}
+
 /// The subjects, in the stream's order.
 pub fn subjects(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| record.subject.as_str()).collect()
