@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::buckets::{
     Kind, bucket_pair, content, delete, get, keys, pair_of, put, sync, wait_for_keys, wait_for_object, wait_until_gone,
 };
-use common::{SOON, finish, start};
+use common::{SOON, counted, finish, start};
 use testkit::{Cluster, Headers, eventually};
 
 async fn an_overwrite_arrives(kind: Kind) {
@@ -38,6 +38,9 @@ async fn an_overwrite_arrives_in_folders() {
     an_overwrite_arrives(Kind::Folder).await;
 }
 
+/// Counts what a catalog says.
+const SEALED: &str = "rhio_sealed_messages_total";
+
 #[tokio::test]
 async fn what_is_overwritten_while_the_subscriber_is_away_arrives_as_it_was_last() {
     let (mut a, mut b) = bucket_pair(Kind::Folder).await;
@@ -46,9 +49,9 @@ async fn what_is_overwritten_while_the_subscriber_is_away_arrives_as_it_was_last
     wait_for_object(&b, "inbox", "k", b"first").await;
     b.rhio.terminate().await;
     for version in ["second", "third", "fourth"] {
+        let before = counted(&a, SEALED).await;
         put(&a, "out", "k", version).await;
-        // Long enough that the catalog says each of them.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        eventually!(SOON, format!("the catalog to say {version}"), counted(&a, SEALED).await > before);
     }
     b.start().await;
     wait_for_object(&b, "inbox", "k", b"fourth").await;

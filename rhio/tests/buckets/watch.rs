@@ -427,6 +427,7 @@ async fn a_notification_makes_it_look_at_once() {
     tell("no JSON".to_owned()).await;
     tell(json!({ "Records": [{ "s3": {} }] }).to_string()).await;
     tell(event("another").to_string()).await;
+    // Time for what must not come.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(keys(&b, "inbox").await, ["before"]);
     tell(event("out").to_string()).await;

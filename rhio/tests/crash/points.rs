@@ -37,6 +37,7 @@ async fn dies_at(side: Side, name: &str, n: u64) {
     let died = died.unwrap_or_else(|| panic!("it never passed {name} {n} times"));
     assert_eq!(died.code(), None, "it was aborted at {name}");
     victim.rhio.remove_env("RHIO_FAILPOINTS");
+    // It is away for a moment, and messages go on when it is back.
     tokio::time::sleep(Duration::from_millis(100)).await;
     victim.start().await;
     tokio::time::sleep(Duration::from_millis(700)).await;

@@ -196,6 +196,7 @@ async fn a_client_finds_its_server_again() {
     let client = connect(&nats(&server, None), "test", ConnectSettings::default()).await.unwrap();
     assert_echo(&client).await;
     server.kill();
+    // Away for longer than the first attempts to find it again take.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     server.restart().await;
     assert_echo_soon(&client).await;
@@ -207,6 +208,7 @@ async fn the_first_connection_may_come_later() {
     server.stop().await;
     let settings = ConnectSettings { retry_on_initial_connect: true, ..ConnectSettings::default() };
     let client = connect(&nats(&server, None), "test", settings).await.expect("no error, but patience");
+    // Away for the first attempts.
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.restart().await;
     assert_echo_soon(&client).await;
@@ -214,11 +216,11 @@ async fn the_first_connection_may_come_later() {
 
 #[tokio::test]
 async fn a_subscription_drops_messages_only_beyond_its_capacity() {
-    use futures_util::StreamExt;
+    use futures_util::{FutureExt, StreamExt};
     let server = NatsServer::start(NatsOptions::new()).await;
     let settings = ConnectSettings { subscription_capacity: 8, ..ConnectSettings::default() };
     let client = connect(&nats(&server, None), "test", settings).await.unwrap();
-    let slow = client.subscribe("x").await.unwrap();
+    let mut slow = client.subscribe("x").await.unwrap();
     let sender = connect(&nats(&server, None), "sender", ConnectSettings::default()).await.unwrap();
     for _ in 0..20 {
         sender.publish("x", "y".into()).await.unwrap();
@@ -226,8 +228,7 @@ async fn a_subscription_drops_messages_only_beyond_its_capacity() {
     sender.flush().await.unwrap();
     // What is answered on this connection comes after what was sent to it before.
     client.flush().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let kept = slow.take_until(tokio::time::sleep(Duration::from_millis(200))).count().await;
+    let kept = std::iter::from_fn(|| slow.next().now_or_never().flatten()).count();
     assert!((8..20).contains(&kept), "{kept}");
 }
 
@@ -310,6 +311,8 @@ async fn what_happens_to_a_connection_is_logged_once_and_without_secrets() {
     server.configure(|options| options.password("me", "geheim"));
     server.restart().await;
     assert_echo_soon(&client).await;
+    // Said by a task of its own, a moment after the connection works.
+    lines.wait_for("connected to NATS again after ").await;
 
     let text = lines.text();
     let address = server.address();

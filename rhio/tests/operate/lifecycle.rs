@@ -150,6 +150,7 @@ async fn the_subscribers_nats_may_be_killed() {
 async fn the_authors_nats_may_freeze_for_a_while() {
     survives(async |a, _| {
         a.nats.pause();
+        // Longer than an answer may take.
         tokio::time::sleep(Duration::from_secs(16)).await;
         a.nats.resume();
     })

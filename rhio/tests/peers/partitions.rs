@@ -29,6 +29,7 @@ async fn a_short_partition_is_outlived_without_a_new_connection() {
     let check = a.check("S", "s.>", &b, "S").await;
     eventually!(SOON, "the transfer to run", check.now().await.is_ok_and(|report| report.arrived > 30));
     link.cut();
+    // Shorter than a connection may be silent.
     tokio::time::sleep(Duration::from_secs(3)).await;
     link.heal();
     running.stop().await;

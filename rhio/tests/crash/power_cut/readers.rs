@@ -26,6 +26,7 @@ async fn trio() -> (Cluster, Cluster, Cluster) {
 async fn arrives(a: &Cluster, to: &Cluster, expected: &[Record]) {
     let check = a.check("S", "s.>", to, "S").await;
     let _ = check.until_clean_against(expected, SETTLED).await;
+    // Time for what must not come.
     tokio::time::sleep(Duration::from_millis(300)).await;
     check.against(expected).await.expect("the stream is there").assert_clean();
 }

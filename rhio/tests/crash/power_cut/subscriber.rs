@@ -23,6 +23,7 @@ async fn forgets(what: What, rhio: Rhio) {
     let running = publisher.run(200);
     cut(&mut b, &copy, what, rhio).await;
     back(&mut b).await;
+    // More comes while it finds out what it forgot.
     tokio::time::sleep(Duration::from_millis(500)).await;
     running.stop().await;
     settle(&a, &b, "S").await;
@@ -152,6 +153,7 @@ async fn state_is_deleted(rhio: Rhio, limit: Option<i64>) {
             other => Err(format!("{other:?}")),
         }
     });
+    // Time for what must not come.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let after = stream(&b, "S").await.cached_info().state.last_sequence;
     assert_eq!(after, before + 10, "nothing was written again");
@@ -196,6 +198,7 @@ async fn what_left_the_local_stream_long_ago_does_not_come_again_after_a_cut() {
     testkit::eventually!(SETTLED, "all to arrive", {
         check.against(&last(&publisher.acknowledged)).await.is_ok_and(|report| report.is_clean())
     });
+    // Two prunings, of which there is one each second; only what they left out tells them from none.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     cut(&mut b, &copy, Data, Stopped).await;
     let before = stream(&b, "S").await.cached_info().state.last_sequence;
