@@ -17,17 +17,23 @@ browser:
 
 .PHONY: test
 test: servers browser ## Runs every test
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --doc
+	@scripts/nextest run --workspace
+
+# T is a part of its name, such as T=random or T=power_cut::readers. What it prints is shown, and it runs once.
+.PHONY: test-one
+test-one: servers ## Runs the tests whose names contain T=name, and shows what they print
+	@scripts/nextest run --workspace --no-capture --retries 0 -E 'test($(or $(T),$(error which one? make test-one T=name)))'
 
 # RHIO_CRASH_SEED=… makes the same choices again.
 .PHONY: soak
 soak: servers ## Crashes and power cuts at random for SECONDS=600 each
-	RHIO_CRASH_SECONDS=$(or $(SECONDS),600) $(CARGO) test --workspace --test crash --test power_cut random -- --nocapture --test-threads=1
-	$(CARGO) test --workspace --test buckets_sizes soak -- --ignored
+	RHIO_CRASH_SECONDS=$(or $(SECONDS),600) $(CARGO) test --workspace --test crash random -- --nocapture --test-threads=1
+	$(CARGO) test --workspace --test buckets soak -- --ignored
 
 .PHONY: chart
 chart: servers ## Checks the Helm chart with helm, Kubernetes' schemas, promtool, and rhio on what it renders
-	@$(CARGO) build --bin rhio
+	@[ -n "$$RHIO_BIN" ] || $(CARGO) build --bin rhio
 	@scripts/chart
 
 .PHONY: image-check
@@ -42,6 +48,10 @@ fuzz: ## Fuzzes one TARGET=applier for SECONDS=60; their names are in fuzz/src/l
 lint: ## Checks the format, and clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## Checks where dependencies come from, their licences and versions (ARGS=advisories: known holes)
+	@scripts/deny $(or $(ARGS),bans licenses sources)
 
 # Built without naming packages, as tests are, so that dependencies are compiled once for both.
 .PHONY: demo

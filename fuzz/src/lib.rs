@@ -1,4 +1,4 @@
-//! Fuzz targets for everything of rhio that reads bytes from a peer or from storage.
+//! Fuzz targets for everything of rhio that reads bytes from a peer, from a server or from storage.
 //!
 //! A target is a function of any bytes. It panics when the code under test panics, or does what it must never do. The
 //! same functions run in two ways:
@@ -16,6 +16,7 @@ mod decode;
 mod filter;
 mod landing;
 pub mod mutate;
+mod nats;
 mod operation;
 mod seeds;
 mod session;
@@ -33,7 +34,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "frame", run: decode::frame, seeds: seeds::frames },
     Target { name: "record", run: decode::record, seeds: seeds::records },
     Target { name: "manifest", run: decode::manifest, seeds: seeds::manifests },
@@ -45,6 +46,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "progress", run: decode::progress, seeds: seeds::progresses },
     Target { name: "blob_request", run: blob_request::run, seeds: blob_request::seeds },
     Target { name: "filter", run: filter::run, seeds: seeds::filters },
+    Target { name: "nats", run: nats::run, seeds: nats::seeds },
     Target { name: "session", run: session::run, seeds: seeds::scripts },
     Target { name: "landing", run: landing::run, seeds: seeds::scripts },
     Target { name: "applier", run: applier::run, seeds: seeds::scripts },

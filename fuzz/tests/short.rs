@@ -78,4 +78,4 @@ macro_rules! short {
     };
 }
 
-short! { frame record manifest descriptor commit operation catalog bucket progress blob_request filter session landing applier }
+short! { frame record manifest descriptor commit operation catalog bucket progress blob_request filter nats session landing applier }

@@ -13,5 +13,6 @@ pub mod policy;
 pub mod record;
 pub mod seal;
 pub mod select;
+pub mod secret;
 pub mod subject;
 pub mod wire;

@@ -5,35 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use async_nats::Client;
 use p2panda_core::SigningKey;
 use rhio_core::id::PublicKey;
 use rhio_core::policy::Readers;
 use rhio_core::wire::Frame;
+use rhio_nats::client::Client;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-use crate::apply::subscription::{self, Subscription};
-use crate::blobs::publication::BucketPublication;
-use crate::blobs::store::Blobs;
-use crate::blobs::subscribing::{self, BucketSubscription};
-use crate::blobs::{blob_session, catalog_session, notifications, parts, publishing};
 use crate::config::{self, Access, Config, Loaded, Overrides};
 use crate::control::checks::{self as check, Checks};
 use crate::control::overview::{self, Overview, Running};
 use crate::control::{http, service};
-use crate::metrics::Metrics;
-use crate::nats::connect::{ConnectError, ConnectSettings, connect};
-use crate::nats::state::StateStore;
-use crate::node::{Node, now_micros};
-use crate::peer::endpoint::Network;
-use crate::peer::links::{Directory, Incoming, Links};
-use crate::publish::registry::{Publication, Registry};
-use crate::publish::{recall, sealing, session, watching};
+use crate::otlp::Export;
 use crate::shutdown::{Signals, Told};
-use crate::telemetry::Telemetry;
+use rhio_nats::connect::{ConnectError, ConnectSettings, connect};
+use rhio_nats::state::StateStore;
+use rhio_net::endpoint::Network;
+use rhio_net::links::{Directory, Incoming, Links};
+use rhio_router::apply::subscription::{self, Subscription};
+use rhio_router::blobs::publication::BucketPublication;
+use rhio_router::blobs::store::Blobs;
+use rhio_router::blobs::subscribing::{self, BucketSubscription};
+use rhio_router::blobs::{blob_session, catalog_session, notifications, parts, publishing};
+use rhio_router::metrics::Metrics;
+use rhio_router::node::{Node, now_micros};
+use rhio_router::publish::registry::{Publication, Registry};
+use rhio_router::publish::{recall, sealing, session, watching};
 
 /// How long tasks may take to end when the process shuts down; Kubernetes gives 30 s for everything, users expect 10.
 const GRACE: Duration = Duration::from_secs(5);
@@ -57,6 +57,7 @@ struct App {
     subscriptions: watch::Sender<Vec<Arc<Subscription>>>,
     buckets: watch::Sender<Vec<Arc<BucketSubscription>>>,
     overview: Arc<Overview>,
+    traces: Export,
 }
 
 /// Runs the daemon until it is told to stop.
@@ -135,7 +136,7 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
         warn!("some tasks did not end in time");
     }
     http.wait().await;
-    tokio::join!(network.close(CLOSE), app.node.telemetry.shutdown());
+    tokio::join!(network.close(CLOSE), app.traces.shutdown());
     let _ = tokio::time::timeout(Duration::from_millis(500), app.node.client.flush()).await;
     info!("stopped");
     Ok(())
@@ -155,19 +156,19 @@ async fn start(
     me: PublicKey,
     key: SigningKey,
     network: Network,
-    connections: mpsc::Receiver<iroh::endpoint::Connection>,
+    connections: mpsc::Receiver<rhio_net::connection::Connection>,
     overview: Arc<Overview>,
     stop: CancellationToken,
 ) -> Result<App> {
     let tasks = TaskTracker::new();
     let metrics = Arc::clone(&overview.metrics);
-    let telemetry = Telemetry::start(config.tracing.as_ref(), me, &metrics);
-    let telemetry = telemetry.map_err(|reason| anyhow::anyhow!("traces can't be exported: {reason}"))?;
+    let exporting = Export::start(config.tracing.as_ref(), me, &metrics);
+    let (telemetry, traces) = exporting.map_err(|reason| anyhow::anyhow!("traces can't be exported: {reason}"))?;
     let blobs = Blobs::open(config.s3.as_ref(), &config.blobs_dir, Arc::clone(&metrics), tasks.clone())?;
     let client = reach_nats(&config.nats, &overview.checks).await?;
     let state = open_state(&client, &config.nats.state, me, &overview.checks).await;
     let (streams, incoming) = mpsc::channel(64);
-    let links = Links::new(me, network, Arc::clone(&metrics), streams, stop.clone());
+    let links = Links::new(me, network, Arc::<Metrics>::clone(&metrics), streams, stop.clone());
     // Before the first connection is looked at.
     links.set_directory(directory(config));
     let node = Node {
@@ -201,7 +202,7 @@ async fn start(
     if let Some(subject) = config.s3.as_ref().and_then(|s3| s3.events.clone()) {
         tasks.spawn(notifications::run(node.clone(), subject, stop.clone()));
     }
-    let mut app = App { node, config: config.clone(), stop, tasks, subscriptions, buckets, overview };
+    let mut app = App { node, config: config.clone(), stop, tasks, subscriptions, buckets, overview, traces };
     app.reconcile().await;
     // Only now it is known what there is for whom.
     app.tasks.spawn(serve_streams(app.node.clone(), incoming, app.stop.clone(), app.tasks.clone()));
@@ -472,23 +473,23 @@ async fn serve_stream(node: &Node, mut incoming: Incoming) {
             Err(blob_session::BlobError::Stream(error)) => Err(error.into()),
             Err(error) if error.is_violation() => {
                 warn!(peer = %peer, %error, "a node asked for content in a way that is not allowed; its connection is closed");
-                crate::peer::stream::close(&connection, rhio_core::wire::CloseCode::Protocol);
+                rhio_net::stream::close(&connection, rhio_core::wire::CloseCode::Protocol);
                 Ok(())
             }
             // Said where it happened.
             Ok(()) | Err(_) => Ok(()),
         },
         Ok(Ok(Some(Frame::Recall { log, from }))) => recall::serve(node, incoming, log, from).await,
-        Ok(Ok(Some(_))) => Err(crate::peer::stream::StreamError::Unexpected.into()),
+        Ok(Ok(Some(_))) => Err(rhio_net::stream::StreamError::Unexpected.into()),
         Ok(Ok(None)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(crate::peer::stream::StreamError::Timeout.into()),
+        Err(_) => Err(rhio_net::stream::StreamError::Timeout.into()),
     };
     match outcome {
         Ok(()) => {}
         Err(session::SessionError::Stream(error)) if error.is_violation() => {
             warn!(peer = %peer, %error, "a node broke the protocol; its connection is closed");
-            crate::peer::stream::close(&connection, error.code());
+            rhio_net::stream::close(&connection, error.code());
         }
         Err(error) => debug!(peer = %peer, %error, "stream ended"),
     }

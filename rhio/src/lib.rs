@@ -3,22 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
-pub mod apply;
-pub mod blobs;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod config_file;
 pub mod control;
-pub mod failpoint;
 pub mod identity;
 pub mod logging;
-pub mod metrics;
-pub mod nats;
-pub mod node;
-pub mod peer;
-pub mod publish;
-pub mod quiet;
+pub mod otlp;
 pub mod shutdown;
-pub mod status;
-pub mod telemetry;

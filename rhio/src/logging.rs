@@ -8,29 +8,46 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::LogFormat;
-
 /// What is logged when nothing is set.
 pub const DEFAULT_LEVEL: &str = "INFO";
 
-/// What other crates may say unless asked for more. The network stack warns about things that it settles by itself and
-/// that no operator can act on, such as a path that did not answer or a missing multicast route. The NATS client is
-/// silent: what happens to a connection is logged in `nats::connect`, with the server's address and only once.
+/// What other crates may say unless asked for more: warnings, but nothing at all where rhio speaks for them.
+///
+/// The NATS client and the network stack know neither which node or server a line is about nor whether it matters. Both
+/// call it an error when a process that was frozen, or a machine that was suspended, finds its timers long past, and
+/// settle it by themselves a moment later. What becomes of a connection is logged by rhio, once and with the peer or
+/// the server's address: in `peer` and `nats::connect`. The same holds for what works for them: the sockets that tell
+/// of the machine's addresses, the in-memory database in which p2panda keeps those of nodes (it warns of each statement
+/// that took a second, frozen or not), and TLS, whose failures end the connection that they are about.
 const OTHERS: &[(&str, &str)] = &[
     ("", "warn"),
-    ("p2panda", "error"),
-    ("iroh", "error"),
-    ("noq", "error"),
-    ("netwatch", "error"),
-    ("portmapper", "error"),
-    ("hickory", "error"),
-    ("swarm_discovery", "error"),
-    ("acto", "error"),
-    ("ractor", "error"),
     ("async_nats", "off"),
+    ("p2panda", "off"),
+    ("iroh", "off"),
+    ("noq", "off"),
+    ("irpc", "off"),
+    ("netwatch", "off"),
+    ("netlink", "off"),
+    ("portmapper", "off"),
+    ("hickory", "off"),
+    ("swarm_discovery", "off"),
+    ("acto", "off"),
+    ("ractor", "off"),
+    ("sqlx", "off"),
+    ("rustls", "off"),
 ];
 
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 /// Which events are logged.
 ///
@@ -160,10 +177,12 @@ mod tests {
             tracing::info!(target: "rhio_core::seal", "c");
             tracing::warn!(target: "iroh::magicsock", "d");
             tracing::error!(target: "noq_proto::connection", "e");
-            tracing::warn!(target: "rustls", "f");
-            tracing::info!(target: "rustls", "g");
+            tracing::warn!(target: "hyper_util", "f");
+            tracing::info!(target: "hyper_util", "g");
             tracing::error!(target: "async_nats::connector", "h");
             tracing::debug!(target: "async_nats", "i");
+            tracing::warn!(target: "sqlx::query", "j");
+            tracing::error!(target: "netlink_proto::connection", "k");
         });
         let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
         text.lines().filter_map(|line| line.chars().next_back()).collect()
@@ -183,24 +202,25 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_about_rhio_and_others_only_warn() {
-        assert_eq!(logged("INFO"), "acef");
-        assert_eq!(logged("debug"), "abcef");
-        assert_eq!(logged("Error"), "ef");
+    fn a_level_is_about_rhio_and_others_only_warn_where_rhio_does_not_speak_for_them() {
+        assert_eq!(logged("INFO"), "acf");
+        assert_eq!(logged("debug"), "abcf");
+        assert_eq!(logged("Error"), "f");
     }
 
     #[test]
     fn with_an_equals_sign_it_is_about_everything() {
-        assert_eq!(logged("=TRACE"), "abcdefghi");
-        assert_eq!(logged("=warn"), "defh");
+        assert_eq!(logged("=TRACE"), "abcdefghijk");
+        assert_eq!(logged("=warn"), "defhjk");
     }
 
     #[test]
     fn a_filter_changes_what_it_names_and_leaves_the_rest() {
-        assert_eq!(logged("rhio=INFO,async_nats=DEBUG"), "acefhi");
-        assert_eq!(logged("iroh=warn"), "acdef");
-        assert_eq!(logged("rhio=off, info"), "efg");
-        assert_eq!(logged("rhio_core=error"), "aef");
+        assert_eq!(logged("rhio=INFO,async_nats=DEBUG"), "acfhi");
+        assert_eq!(logged("iroh=warn"), "acdf");
+        assert_eq!(logged("noq_proto=error"), "acef");
+        assert_eq!(logged("rhio=off, info"), "fg");
+        assert_eq!(logged("rhio_core=error"), "af");
     }
 
     #[test]

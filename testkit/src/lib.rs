@@ -12,6 +12,7 @@ mod chromium;
 mod cluster;
 mod eventually;
 mod link;
+pub mod login;
 mod nats;
 mod ports;
 mod process;

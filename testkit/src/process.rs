@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use crate::eventually::Poll;
 
+/// How long a process that was told to stop may go on.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a process ended, and how long it took to after it was asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
@@ -74,7 +77,23 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Sends a signal, unless the process has ended.
+    /// The signal reaches one thread; on a busy machine the others work on for a while.
+    fn wait_until_stopped(&mut self) {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        // The state is the first word after the name, which is in brackets and may hold any.
+        let state = |stat: &str| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        let stopped = |task: io::Result<std::fs::DirEntry>| match task.map(|task| task.path().join("stat")) {
+            Ok(path) => std::fs::read_to_string(path).is_ok_and(|stat| matches!(state(&stat), Some('T' | 't'))),
+            Err(_) => false,
+        };
+        let mut poll = Poll::new(STOPPED_WITHIN);
+        while self.ended().is_none() && !std::fs::read_dir(&tasks).is_ok_and(|mut tasks| tasks.all(stopped)) {
+            poll.check(&format!("process {} to stop", self.child.id()), "a thread of it runs");
+            poll.pause_blocking();
+        }
+    }
+
+    /// Sends a signal, unless the process has ended. After one that stops it, all of it stands still.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.ended().is_some() {
             return;
@@ -82,7 +101,10 @@ impl Process {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).unwrap_or_else(|e| panic!("cannot signal process {}: {e}", self.child.id()));
         match signal {
-            Signal::STOP => self.paused = true,
+            Signal::STOP => {
+                self.paused = true;
+                self.wait_until_stopped();
+            }
             Signal::CONT => self.paused = false,
             _ => {}
         }

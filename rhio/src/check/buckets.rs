@@ -10,9 +10,9 @@ use rhio_blobs::bucket::s3::S3Server;
 use rhio_blobs::bucket::{Bucket, BucketError};
 use tokio::time::timeout;
 
-use crate::blobs::store;
 use crate::config::{S3, S3Endpoint};
 use crate::control::render::numbers::counted;
+use rhio_router::blobs::store;
 
 use super::finding::quoted;
 use super::nats::NO_NATS;

@@ -3,16 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::jetstream::context::{AccountErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy};
-use async_nats::jetstream::{self, Context, ErrorCode};
 use rhio_core::subject::Filter;
-use tokio::time::timeout;
 
 use crate::config::{Endpoint, State, Storage};
 use crate::control::render::numbers::{bytes, count, counted};
-use crate::nats::connect::ConnectError;
+use rhio_nats::connect::ConnectError;
+use rhio_nats::survey::{AccountError, Retention, StreamError, StreamFacts, Survey};
 
 use super::finding::quoted;
 use super::world::{NoNats, World};
@@ -35,13 +31,6 @@ pub(super) fn plan(plan: &mut Plan, world: &Arc<World>) {
     let shared = Arc::clone(world);
     let item = Item::named("state_stream", "state stream", &config.state.stream);
     plan.add(item, async move { state(&shared).await });
-}
-
-/// JetStream's API with our deadline.
-pub(super) fn context(client: &Client) -> Context {
-    let mut context = jetstream::new(client.clone());
-    context.set_timeout(ANSWER);
-    context
 }
 
 async fn server(world: &World) -> Seen {
@@ -77,33 +66,20 @@ async fn server(world: &World) -> Seen {
 
 async fn account(world: &World) -> Seen {
     let Ok(client) = world.nats().await else { return Seen::skipped(NO_NATS) };
-    let account = match timeout(ANSWER, context(client).query_account()).await {
-        Ok(Ok(account)) => account,
-        Ok(Err(error)) => match error.kind() {
-            AccountErrorKind::JetStreamUnavailable => return disabled(),
-            AccountErrorKind::JetStream(error)
-                if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
-            {
-                return disabled();
-            }
-            AccountErrorKind::JetStream(error) => {
-                return Seen::fail(error.to_string(), "let this user use JetStream");
-            }
-            _ => return silent(world).await,
-        },
-        Err(_) => return silent(world).await,
+    let account = match Survey::new(client, ANSWER).account().await {
+        Ok(account) => account,
+        Err(AccountError::Disabled) => return disabled(),
+        Err(AccountError::Refused(reason)) => return Seen::fail(reason, "let this user use JetStream"),
+        Err(AccountError::Silent) => return silent(world).await,
     };
-    // The server says -1 for none, and may leave it out.
-    let max = |limit: Option<i64>| limit.and_then(|max| u64::try_from(max).ok()).filter(|max| *max > 0);
-    let limit = |used: u64, limit: Option<i64>, unit: fn(u64) -> String| match max(limit) {
+    let limit = |used: u64, limit: Option<u64>, unit: fn(u64) -> String| match limit {
         Some(max) => format!("{} of {}", unit(used), unit(max)),
         None => format!("{}, no limit", unit(used)),
     };
-    let limits = &account.limits;
-    let streams = limit(account.streams as u64, limits.max_streams, count);
-    let storage = limit(account.storage, limits.max_storage, bytes);
+    let streams = limit(account.streams, account.max_streams, count);
+    let storage = limit(account.storage, account.max_storage, bytes);
     let detail = format!("enabled; streams: {streams}; storage: {storage}");
-    let full = max(limits.max_storage).is_some_and(|max| account.storage >= max / 10 * 9);
+    let full = account.max_storage.is_some_and(|max| account.storage >= max / 10 * 9);
     if full {
         return Seen::warn(detail, "the account's storage is nearly full: raise its limit, or limit its streams");
     }
@@ -117,13 +93,8 @@ fn disabled() -> Seen {
 /// A user that may not ask for the account can work all the same.
 async fn silent(world: &World) -> Seen {
     let Ok(client) = world.nats().await else { return Seen::skipped(NO_NATS) };
-    let asked = timeout(ANSWER, context(client).get_stream(&world.config.nats.state.stream)).await;
-    let answers = match &asked {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => matches!(error.kind(), GetStreamErrorKind::JetStream(_)),
-        Err(_) => false,
-    };
-    if answers {
+    let asked = Survey::new(client, ANSWER).stream(&world.config.nats.state.stream).await;
+    if !matches!(asked, Err(StreamError::Silent(_))) {
         return Seen::ok("enabled; its limits are not known (this user may not publish to $JS.API.INFO)");
     }
     Seen::fail(
@@ -136,21 +107,20 @@ async fn silent(world: &World) -> Seen {
 async fn state(world: &World) -> Seen {
     let Ok(client) = world.nats().await else { return Seen::skipped(NO_NATS) };
     let config = &world.config.nats.state;
-    let context = context(client);
+    let survey = Survey::new(client, ANSWER);
     let own = world.me().map(|me| format!("$RHIO.{me}.ops"));
-    let found = match timeout(ANSWER, context.get_stream(&config.stream)).await {
-        Ok(Ok(stream)) => stream.cached_info().config.clone(),
-        Ok(Err(error)) if crate::nats::state::is_missing(&error) => return missing(&context, config, own).await,
-        Ok(Err(error)) => return Seen::fail(error.to_string(), "see the line about JetStream"),
-        Err(_) => return Seen::fail("no answer in time", "see the line about JetStream"),
+    let found = match survey.stream(&config.stream).await {
+        Ok(found) => found,
+        Err(StreamError::Missing) => return missing(&survey, config, own).await,
+        Err(error) => return Seen::fail(error.to_string(), "see the line about JetStream"),
     };
     existing(&found, own.as_deref())
 }
 
-async fn missing(context: &Context, config: &State, own: Option<String>) -> Seen {
+async fn missing(survey: &Survey, config: &State, own: Option<String>) -> Seen {
     // Two streams can't capture the same subjects.
     if let Some(own) = own
-        && let Ok(Ok(other)) = timeout(WHOSE, context.stream_by_subject(own)).await
+        && let Some(other) = survey.captured_by(own, WHOSE).await
     {
         return Seen::fail(
             format!("can't be created: stream '{other}' captures $RHIO.> already"),
@@ -169,17 +139,17 @@ async fn missing(context: &Context, config: &State, own: Option<String>) -> Seen
     }
 }
 
-fn existing(found: &StreamConfig, own: Option<&str>) -> Seen {
+fn existing(found: &StreamFacts, own: Option<&str>) -> Seen {
     let captured = |own: &str| found.subjects.iter().any(|s| Filter::parse(s).is_ok_and(|filter| filter.matches(own)));
-    if found.sealed || found.mirror.is_some() {
+    if found.sealed || found.mirror {
         let what = if found.sealed { "is sealed" } else { "is a mirror" };
         return Seen::fail(format!("{what}, so nothing can be written to it"), "name another one in nats.state.stream");
     }
-    let limited = found.max_messages > 0
-        || found.max_bytes > 0
-        || found.max_messages_per_subject > 0
-        || !found.max_age.is_zero()
-        || !matches!(found.retention, RetentionPolicy::Limits);
+    let limited = found.max_messages.is_some()
+        || found.max_bytes.is_some()
+        || found.max_messages_per_subject.is_some()
+        || found.max_age.is_some()
+        || found.retention != Retention::Limits;
     if limited {
         return Seen::warn(
             "exists, but drops messages by itself (limits or retention), and what rhio must know with them",
@@ -189,7 +159,7 @@ fn existing(found: &StreamConfig, own: Option<&str>) -> Seen {
     match own.map(captured) {
         Some(false) => Seen::ok("exists (not written to); this node's subjects will be added to it"),
         _ => {
-            let replicas = counted(found.num_replicas.max(1) as u64, "replica");
+            let replicas = counted(found.replicas, "replica");
             Seen::ok(format!("exists, {replicas} (not written to)"))
         }
     }
@@ -202,13 +172,14 @@ mod tests {
 
     #[test]
     fn a_state_stream_that_forgets_is_warned_about() {
-        let config = StreamConfig { name: "RHIO".into(), subjects: vec!["$RHIO.a.>".into()], ..Default::default() };
-        let seen = |config: &StreamConfig| existing(config, Some("$RHIO.a.ops")).outcome;
+        let config =
+            StreamFacts { name: "RHIO".into(), subjects: vec!["$RHIO.a.>".into()], replicas: 1, ..Default::default() };
+        let seen = |config: &StreamFacts| existing(config, Some("$RHIO.a.ops")).outcome;
         assert_eq!(seen(&config), Outcome::Ok);
         assert!(existing(&config, Some("$RHIO.b.ops")).detail.contains("will be added"));
-        assert_eq!(seen(&StreamConfig { max_age: Duration::from_secs(60), ..config.clone() }), Outcome::Warn);
-        assert_eq!(seen(&StreamConfig { sealed: true, ..config.clone() }), Outcome::Fail);
-        let queue = StreamConfig { retention: RetentionPolicy::WorkQueue, ..config };
+        assert_eq!(seen(&StreamFacts { max_age: Some(Duration::from_secs(60)), ..config.clone() }), Outcome::Warn);
+        assert_eq!(seen(&StreamFacts { sealed: true, ..config.clone() }), Outcome::Fail);
+        let queue = StreamFacts { retention: Retention::WorkQueue, ..config };
         assert_eq!(seen(&queue), Outcome::Warn);
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::{Connection, ConnectionError};
 use rhio_core::id::PublicKey;
 use rhio_core::wire::CloseCode;
+use rhio_net::connection::{Connection, Ended};
 use tokio::time::{Instant, timeout};
 
 use crate::config::NodeEndpoint;
 use crate::control::model::{NodeStatus, Side};
 use crate::control::render::numbers::round_trip;
-use crate::peer::endpoint::NetworkError;
-use crate::peer::stream::close;
+use rhio_net::endpoint::NetworkError;
+use rhio_net::stream::close;
 
 use super::world::World;
 use super::{Item, Plan, Seen};
@@ -171,10 +171,10 @@ async fn connected(world: &World, connection: &Connection, addresses: &str, took
         close(connection, CloseCode::Done);
         return Seen::ok(format!("answers at {addresses}, and takes us (after {})", round_trip(took.as_secs_f64())));
     };
-    let ConnectionError::ApplicationClosed(closed) = &reason else {
+    let Ended::ByPeer(code) = reason else {
         return Seen::fail(format!("at {addresses}: the connection broke off: {reason}"), "try again");
     };
-    match CloseCode::from_code(closed.error_code.into_inner()) {
+    match code {
         CloseCode::Refused => Seen::fail(
             format!("answers at {addresses}, and refuses us"),
             format!("there, add our public key to 'nodes': {}", our_key(world)),

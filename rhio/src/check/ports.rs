@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::control::ask::AskError;
 use crate::control::http::bind;
-use crate::peer::endpoint::{NetworkError, claim};
+use rhio_net::endpoint::{NetworkError, claim};
 
 use super::world::World;
 use super::{Item, Plan, Seen};

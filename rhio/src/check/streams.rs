@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use rhio_core::subject::Filter;
 use tokio::time::timeout;
 
 use crate::config::{Publish, PublishSubject, SubscribeSubject};
 use crate::control::render::numbers::{bytes, counted, duration};
-use crate::nats::sink::{Sink, SinkError};
-use crate::nats::source::{SourceError, SourceStream};
+use rhio_nats::sink::{Sink, SinkError};
+use rhio_nats::source::{SourceError, SourceStream};
+use rhio_nats::survey::{Retention, StreamFacts};
 
 use super::finding::quoted;
 use super::nats::NO_NATS;
@@ -60,7 +60,7 @@ async fn published(world: &World, entry: &PublishSubject) -> Seen {
     let Ok(client) = world.nats().await else { return Seen::skipped(NO_NATS) };
     let about = format!("publishes '{}'", entry.subject);
     match timeout(OPEN, SourceStream::open(client, &entry.stream, &entry.subject)).await {
-        Ok(Ok(source)) => source_remarks(&about, source.info()),
+        Ok(Ok(source)) => source_remarks(&about, &source.info()),
         Ok(Err(SourceError::Missing(_))) => missing(&about, &entry.stream, &entry.subject),
         Ok(Err(SourceError::NotCaptured { subjects, .. })) => {
             not_captured(&about, &entry.stream, &entry.subject, &subjects)
@@ -87,29 +87,27 @@ fn not_captured(about: &str, stream: &str, filter: &Filter, subjects: &str) -> S
     )
 }
 
-fn source_remarks(about: &str, info: &Info) -> Seen {
-    let config = &info.config;
-    let held = format!("{about}: captured, {}", counted(info.state.messages, "message"));
+fn source_remarks(about: &str, config: &StreamFacts) -> Seen {
+    let held = format!("{about}: captured, {}", counted(config.messages, "message"));
     match config.retention {
-        RetentionPolicy::Limits => Seen::ok(format!("{held}; {}", limits(config))),
-        RetentionPolicy::WorkQueue => Seen::ok(format!(
+        Retention::Limits => Seen::ok(format!("{held}; {}", limits(config))),
+        Retention::WorkQueue => Seen::ok(format!(
             "{held}; a work queue: a message leaves it once a subscriber has it, and no other consumer may want the same \
              subjects"
         )),
-        RetentionPolicy::Interest => Seen::ok(format!(
+        Retention::Interest => Seen::ok(format!(
             "{held}; an interest stream: messages are kept from rhio's first start on, until a subscriber has them"
         )),
     }
 }
 
 /// What a stream drops by itself.
-fn limits(config: &StreamConfig) -> String {
-    let number = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
+fn limits(config: &StreamFacts) -> String {
     let mut limits: Vec<String> = Vec::new();
-    limits.extend(number(config.max_messages).map(|n| counted(n, "message")));
-    limits.extend(number(config.max_bytes).map(bytes));
-    limits.extend(number(config.max_messages_per_subject).map(|n| format!("{} per subject", counted(n, "message"))));
-    limits.extend((!config.max_age.is_zero()).then(|| duration(config.max_age.as_secs_f64())));
+    limits.extend(config.max_messages.map(|n| counted(n, "message")));
+    limits.extend(config.max_bytes.map(bytes));
+    limits.extend(config.max_messages_per_subject.map(|n| format!("{} per subject", counted(n, "message"))));
+    limits.extend(config.max_age.map(|age| duration(age.as_secs_f64())));
     if limits.is_empty() {
         return "keeps everything".to_owned();
     }
@@ -130,7 +128,7 @@ async fn subscribed(world: &World, entry: &SubscribeSubject) -> Seen {
                 .nats_subjects
                 .iter()
                 .find(|published| published.stream == entry.stream && published.subject.overlaps(&entry.subject));
-            sink_remarks(&about, entry, sink.stream().cached_info(), swallowed)
+            sink_remarks(&about, entry, &sink.info(), swallowed)
         }
         Ok(Err(SinkError::Missing(_))) => missing(&about, &entry.stream, &entry.subject),
         Ok(Err(SinkError::NotCaptured { subjects, .. })) => {
@@ -144,8 +142,12 @@ async fn subscribed(world: &World, entry: &SubscribeSubject) -> Seen {
     }
 }
 
-fn sink_remarks(about: &str, entry: &SubscribeSubject, info: &Info, swallowed: Option<&PublishSubject>) -> Seen {
-    let config = &info.config;
+fn sink_remarks(
+    about: &str,
+    entry: &SubscribeSubject,
+    config: &StreamFacts,
+    swallowed: Option<&PublishSubject>,
+) -> Seen {
     let subjects = config.subjects.join(", ");
     let covered = config.subjects.iter().filter_map(|s| Filter::parse(s).ok()).any(|s| s.covers(&entry.subject));
     if !covered && config.subjects.len() < 2 {
@@ -162,7 +164,7 @@ fn sink_remarks(about: &str, entry: &SubscribeSubject, info: &Info, swallowed: O
             remedy,
         );
     }
-    let queue = !matches!(config.retention, RetentionPolicy::Limits);
+    let queue = !matches!(config.retention, Retention::Limits);
     if let (true, Some(published)) = (queue, swallowed) {
         return Seen::warn(
             format!(
@@ -173,7 +175,7 @@ fn sink_remarks(about: &str, entry: &SubscribeSubject, info: &Info, swallowed: O
             "use two streams",
         );
     }
-    if matches!(config.retention, RetentionPolicy::Interest) && info.state.consumer_count == 0 {
+    if matches!(config.retention, Retention::Interest) && config.consumers == 0 {
         return Seen::warn(
             format!("{about}: captured, but an interest stream without consumers keeps nothing"),
             "create the consumers first",
@@ -185,7 +187,7 @@ fn sink_remarks(about: &str, entry: &SubscribeSubject, info: &Info, swallowed: O
              come again"
         ));
     }
-    let refuses = config.discard == DiscardPolicy::New && (config.max_messages > 0 || config.max_bytes > 0);
+    let refuses = config.refuses_when_full && (config.max_messages.is_some() || config.max_bytes.is_some());
     if refuses {
         return Seen::warn(
             format!("{about}: captured, but it refuses new messages when it is full (discard: new)"),
@@ -193,8 +195,8 @@ fn sink_remarks(about: &str, entry: &SubscribeSubject, info: &Info, swallowed: O
         );
     }
     let partly = if covered { "" } else { " by several subjects" };
-    let memory = if config.storage == StorageType::Memory { ", in memory" } else { "" };
-    Seen::ok(format!("{about}: captured{partly}, {}{memory} (not written to)", counted(info.state.messages, "message")))
+    let memory = if config.in_memory { ", in memory" } else { "" };
+    Seen::ok(format!("{about}: captured{partly}, {}{memory} (not written to)", counted(config.messages, "message")))
 }
 
 #[cfg(test)]
@@ -202,21 +204,8 @@ mod tests {
     use super::super::{Finding, Outcome};
     use super::*;
 
-    fn info(config: serde_json::Value) -> Info {
-        let mut all = serde_json::json!({
-            "name": "S", "subjects": ["s.>"], "retention": "limits", "storage": "file", "discard": "old",
-            "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msgs_per_subject": -1,
-            "max_msg_size": -1, "num_replicas": 1, "duplicate_window": 0,
-        });
-        for (key, value) in config.as_object().unwrap() {
-            all[key] = value.clone();
-        }
-        let state = serde_json::json!({
-            "messages": 3, "bytes": 0, "first_seq": 1, "first_ts": "2026-01-01T00:00:00Z", "last_seq": 3,
-            "last_ts": "2026-01-01T00:00:00Z", "consumer_count": 0,
-        });
-        let info = serde_json::json!({ "config": all, "created": "2026-01-01T00:00:00Z", "state": state });
-        serde_json::from_value(info).unwrap()
+    fn stream() -> StreamFacts {
+        StreamFacts { name: "S".into(), subjects: vec!["s.>".into()], replicas: 1, messages: 3, ..Default::default() }
     }
 
     fn entry(subject: &str) -> SubscribeSubject {
@@ -226,29 +215,30 @@ mod tests {
 
     #[test]
     fn what_is_said_of_sources() {
-        let said = |config| source_remarks("x", &info(config)).detail;
-        assert_eq!(said(serde_json::json!({})), "x: captured, 3 messages; keeps everything");
-        let limited = said(serde_json::json!({ "max_msgs": 1000, "max_age": 3_600_000_000_000_u64 }));
+        let said = |config| source_remarks("x", &config).detail;
+        assert_eq!(said(stream()), "x: captured, 3 messages; keeps everything");
+        let limited =
+            said(StreamFacts { max_messages: Some(1000), max_age: Some(Duration::from_secs(3600)), ..stream() });
         assert!(limited.contains("keeps at most 1,000 messages, 1 h: "), "{limited}");
-        assert!(said(serde_json::json!({ "retention": "workqueue" })).contains("a work queue"));
-        assert!(said(serde_json::json!({ "retention": "interest" })).contains("an interest stream"));
+        assert!(said(StreamFacts { retention: Retention::WorkQueue, ..stream() }).contains("a work queue"));
+        assert!(said(StreamFacts { retention: Retention::Interest, ..stream() }).contains("an interest stream"));
     }
 
     #[test]
     fn what_is_said_of_destinations() {
-        let seen = |subject: &str, config, published| sink_remarks("x", &entry(subject), &info(config), published);
-        let fine = seen("s.a", serde_json::json!({}), None);
+        let seen = |subject: &str, config, published| sink_remarks("x", &entry(subject), &config, published);
+        let fine = seen("s.a", stream(), None);
         assert_eq!((fine.outcome, fine.detail.as_str()), (Outcome::Ok, "x: captured, 3 messages (not written to)"));
-        let part = seen("s.>", serde_json::json!({ "subjects": ["s.a"] }), None);
+        let part = seen("s.>", StreamFacts { subjects: vec!["s.a".into()], ..stream() }, None);
         assert!(part.outcome == Outcome::Warn && part.detail.contains("only a part"), "{part:?}");
-        let full = seen("s.>", serde_json::json!({ "discard": "new", "max_msgs": 5 }), None);
+        let full = seen("s.>", StreamFacts { refuses_when_full: true, max_messages: Some(5), ..stream() }, None);
         assert!(full.outcome == Outcome::Warn && full.detail.contains("discard: new"), "{full:?}");
-        let idle = seen("s.>", serde_json::json!({ "retention": "interest" }), None);
+        let idle = seen("s.>", StreamFacts { retention: Retention::Interest, ..stream() }, None);
         assert!(idle.outcome == Outcome::Warn && idle.detail.contains("keeps nothing"), "{idle:?}");
-        let queue = seen("s.>", serde_json::json!({ "retention": "workqueue" }), None);
+        let queue = seen("s.>", StreamFacts { retention: Retention::WorkQueue, ..stream() }, None);
         assert_eq!(queue.outcome, Outcome::Ok);
         let published = PublishSubject { subject: Filter::parse("s.a").unwrap(), stream: "S".into(), allow: None };
-        let swallowed = seen("s.>", serde_json::json!({ "retention": "workqueue" }), Some(&published));
+        let swallowed = seen("s.>", StreamFacts { retention: Retention::WorkQueue, ..stream() }, Some(&published));
         assert!(swallowed.outcome == Outcome::Warn && swallowed.detail.contains("never acknowledged"), "{swallowed:?}");
     }
 

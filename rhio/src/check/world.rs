@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use rhio_core::id::PublicKey;
+use rhio_nats::client::Client;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::control::ask::{Answer, AskError, Http, over_nats};
 use crate::control::model::NodeStatus;
 use crate::identity::{self, Identity, IdentityError};
-use crate::nats::connect::{ConnectError, ConnectSettings, connect};
-use crate::peer::endpoint::Network;
+use rhio_nats::connect::{ConnectError, ConnectSettings, connect};
+use rhio_net::endpoint::Network;
 
 /// How long connecting to NATS may take.
 const CONNECT: Duration = Duration::from_secs(6);

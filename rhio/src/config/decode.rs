@@ -8,7 +8,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use rhio_core::id::PublicKey;
 use rhio_core::subject::Filter;
 
-use crate::telemetry;
+use crate::otlp;
+use rhio_router::telemetry::Sample;
 
 use super::network::{UserInfo, parse_endpoint, parse_node_endpoint};
 use super::reader::{At, Item, Notes, Table};
@@ -260,7 +261,7 @@ fn tracing(table: Table) -> Option<Tracing> {
 fn header(name: &str, item: &Item) -> Option<(String, Secret)> {
     match name.parse::<HeaderName>() {
         Err(_) => item.problem("is no name of an HTTP header".into()),
-        Ok(own) if telemetry::is_own_header(&own) => item.problem("is a header that rhio sets itself".into()),
+        Ok(own) if otlp::is_own_header(&own) => item.problem("is a header that rhio sets itself".into()),
         Ok(_) => {}
     }
     let value = item.parse("a header's value", |text| {

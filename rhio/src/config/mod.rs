@@ -12,22 +12,23 @@ mod reader;
 mod source;
 mod tree;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rhio_core::id::PublicKey;
 use rhio_core::subject::Filter;
 
-use crate::telemetry::Sample;
-
+pub use crate::logging::LogFormat;
+pub use crate::otlp::Tracing;
 pub use error::{ConfigError, Problem};
-pub use network::{Endpoint, NodeEndpoint};
+pub use rhio_core::secret::Secret;
+pub use rhio_nats::settings::{ClientCert, Credentials, DEFAULT_STATE_STREAM, Endpoint, Nats, State, Storage, Tls};
+pub use rhio_net::settings::{DEFAULT_BIND_PORT, NodeEndpoint};
+pub use rhio_router::settings::{
+    DEFAULT_S3_POLL_INTERVAL, DEFAULT_S3_REGION, Deletes, Import, S3, S3Credentials, S3Endpoint,
+};
 pub use source::{Environment, Loaded, Overrides, environment, load, load_from};
 
-/// UDP port for other nodes, unless set.
-pub const DEFAULT_BIND_PORT: u16 = 9102;
 /// HTTP port, unless set.
 pub const DEFAULT_HTTP_BIND_PORT: u16 = 3000;
 /// Network id, unless set.
@@ -36,12 +37,6 @@ pub const DEFAULT_NETWORK_ID: &str = "rhio-default-network-1";
 pub const DEFAULT_PRIVATE_KEY_PATH: &str = "private-key.txt";
 /// Folder for blobs' outboards, unless set; relative to the working directory.
 pub const DEFAULT_BLOBS_DIR: &str = "blobs";
-/// Stream for rhio's own operation log, unless set.
-pub const DEFAULT_STATE_STREAM: &str = "RHIO";
-/// Region that S3 requests are signed for, unless set.
-pub const DEFAULT_S3_REGION: &str = "eu-central-1";
-/// How often buckets are listed, unless set.
-pub const DEFAULT_S3_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,16 +75,6 @@ pub struct Config {
     pub subscribe: Subscribe,
 }
 
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
 /// Who may read what has no `allow` list of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -98,135 +83,6 @@ pub enum Access {
     Known,
     /// Any node with the same network id.
     Open,
-}
-
-/// The local NATS and how to connect to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nats {
-    /// Servers of one cluster, tried in random order. At least one. Default `localhost:4222`.
-    pub endpoint: Vec<Endpoint>,
-    /// How to authenticate. Default: not at all.
-    pub credentials: Option<Credentials>,
-    /// TLS settings. When set, TLS is required; else a server that asks for TLS gets it with the system's CAs.
-    pub tls: Option<Tls>,
-    /// Where rhio keeps its operation log.
-    pub state: State,
-}
-
-/// How to authenticate at NATS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credentials {
-    /// User name and password.
-    UserPassword {
-        /// The user's name.
-        username: String,
-        /// Its password.
-        password: Secret,
-    },
-    /// A token.
-    Token(Secret),
-    /// The seed of a user's nkey, `SU…`.
-    Nkey(Secret),
-    /// A file with a user JWT and its seed, read again on every connect, so that it can be renewed at any time.
-    CredsFile(PathBuf),
-}
-
-/// TLS towards NATS. All files are PEM and are read again on every connect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// The CA that signed the server's certificate. Default: the system's CAs.
-    pub ca: Option<PathBuf>,
-    /// Our own certificate and its key, for servers that verify clients.
-    pub client: Option<ClientCert>,
-}
-
-/// A client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCert {
-    /// The certificate, with its chain.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-/// rhio's own stream, which holds the operation logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Its name. Default `RHIO`.
-    pub stream: String,
-    /// Its replicas, 1 to 5, for when rhio creates it. Default 1.
-    pub replicas: u8,
-    /// Its storage, for when rhio creates it. Default file.
-    pub storage: Storage,
-}
-
-/// Where JetStream keeps a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Storage {
-    /// On disk.
-    #[default]
-    File,
-    /// In memory: gone when the server restarts.
-    Memory,
-}
-
-/// The local S3.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3 {
-    /// Where it is. Default `http://localhost:9000`.
-    pub endpoint: S3Endpoint,
-    /// Region that requests are signed for. Default `eu-central-1`.
-    pub region: String,
-    /// Keys; without them requests are not signed.
-    pub credentials: Option<S3Credentials>,
-    /// The CA that signed the server's certificate, PEM. Default: the system's CAs.
-    pub ca: Option<PathBuf>,
-    /// Buckets are named in the path of a request, not in the host name. Default true.
-    pub path_style: bool,
-    /// Time between two listings of a bucket, 100 ms to a day. Default 5 s.
-    pub poll_interval: Duration,
-    /// Subject under which the server's notifications of changes arrive. Default: none.
-    pub events: Option<Filter>,
-}
-
-/// Where buckets are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum S3Endpoint {
-    /// An S3 server: `http://` or `https://`, host and optional port.
-    Server(String),
-    /// A folder in which each bucket is a folder.
-    Folder(PathBuf),
-}
-
-/// Keys for S3.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3Credentials {
-    /// The key's name.
-    pub access_key: String,
-    /// Its secret.
-    pub secret_key: Secret,
-    /// Token of a temporary session.
-    pub session_token: Option<Secret>,
-}
-
-/// What `rhio.import` may read, and where it puts it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Import {
-    /// Files below these folders, and no others. Default: none.
-    pub dirs: Vec<PathBuf>,
-    /// The bucket for what names none. Default: the first published one.
-    pub bucket: Option<String>,
-}
-
-/// Export of traces by OpenTelemetry's protocol, OTLP over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tracing {
-    /// The collector: `http://` or `https://`, host, and a path if `/v1/traces` is not at the root.
-    pub otlp_endpoint: String,
-    /// The share of batches that is traced. Default: all of them.
-    pub sample: Sample,
-    /// Headers of every request.
-    pub headers: Vec<(String, Secret)>,
 }
 
 /// Another node.
@@ -289,16 +145,6 @@ pub struct SubscribeBucket {
     pub deletes: Deletes,
 }
 
-/// What becomes of an object here that its author deletes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Deletes {
-    /// It stays.
-    #[default]
-    Keep,
-    /// It goes.
-    Follow,
-}
-
 /// A subject that this node wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeSubject {
@@ -308,34 +154,6 @@ pub struct SubscribeSubject {
     pub stream: String,
     /// The author.
     pub public_key: PublicKey,
-}
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a text from being shown.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 impl Default for Config {
@@ -357,27 +175,6 @@ impl Default for Config {
             nodes: Vec::new(),
             publish: Publish::default(),
             subscribe: Subscribe::default(),
-        }
-    }
-}
-
-impl Default for Nats {
-    fn default() -> Self {
-        let state = State { stream: DEFAULT_STATE_STREAM.into(), replicas: 1, storage: Storage::default() };
-        Self { endpoint: vec![Endpoint::default()], credentials: None, tls: None, state }
-    }
-}
-
-impl Default for S3 {
-    fn default() -> Self {
-        Self {
-            endpoint: S3Endpoint::Server("http://localhost:9000".into()),
-            region: DEFAULT_S3_REGION.into(),
-            credentials: None,
-            ca: None,
-            path_style: true,
-            events: None,
-            poll_interval: DEFAULT_S3_POLL_INTERVAL,
         }
     }
 }

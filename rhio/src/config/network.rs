@@ -1,61 +1,9 @@
 //! Addresses as an operator writes them.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::{DEFAULT_BIND_PORT, Secret};
-
-/// Port of a NATS server, unless set.
-const DEFAULT_NATS_PORT: u16 = 4222;
-
-/// A NATS server. Displays as `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// `tls://`: TLS is required.
-    pub tls: bool,
-    /// Name or IP address; IPv6 without brackets.
-    pub host: String,
-    /// TCP port. Default 4222.
-    pub port: u16,
-}
-
-impl Default for Endpoint {
-    fn default() -> Self {
-        Self { tls: false, host: "localhost".into(), port: DEFAULT_NATS_PORT }
-    }
-}
-
-impl Endpoint {
-    /// The address as the NATS client takes it, without credentials.
-    pub fn url(&self) -> String {
-        format!("{}://{self}", if self.tls { "tls" } else { "nats" })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_host_port(f, &self.host, self.port)
-    }
-}
-
-/// Where another node listens. Displays as `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NodeEndpoint {
-    /// Name or IP address; IPv6 without brackets. Names are resolved again on every dial.
-    pub host: String,
-    /// UDP port. Default 9102.
-    pub port: u16,
-}
-
-impl fmt::Display for NodeEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_host_port(f, &self.host, self.port)
-    }
-}
-
-fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
-    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-}
+use super::{DEFAULT_BIND_PORT, Endpoint, NodeEndpoint, Secret};
+use rhio_nats::settings::DEFAULT_NATS_PORT;
 
 /// User name and password, or a token, as part of an address.
 pub(super) enum UserInfo {

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use async_nats::{Client, RequestErrorKind, rustls};
 use reqwest::Url;
 use rhio_core::id::PublicKey;
+use rhio_nats::client::{Client, RequestError};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
@@ -210,19 +210,18 @@ pub async fn over_nats(client: &Client, wanted: Option<PublicKey>) -> Result<Ans
     let end = Instant::now() + DEADLINE;
     let mut found: Option<Answer> = None;
     for _ in 0..ATTEMPTS {
-        let request = async_nats::Request::new().timeout(Some(REQUEST));
-        let answer = match timeout_at(end, client.send_request(SUBJECT, request)).await {
+        let answer = match timeout_at(end, client.request(SUBJECT, REQUEST)).await {
             Ok(Ok(answer)) => answer,
             // What is known already is better than nothing.
             _ if found.is_some() => break,
-            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
+            Ok(Err(RequestError::NobodyServes)) => {
                 return Err(silent("no rhio offers it there".to_owned()));
             }
-            Ok(Err(error)) if error.kind() != RequestErrorKind::TimedOut => return Err(silent(error.to_string())),
+            Ok(Err(error @ RequestError::Failed(_))) => return Err(silent(error.to_string())),
             _ => return Err(silent("no answer in time (or this NATS user may not publish to it)".to_owned())),
         };
-        if let Some(error) = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error")) {
-            return Err(AskError::Stranger { from: from.to_owned(), reason: error.to_string() });
+        if let Some(error) = answer.error {
+            return Err(AskError::Stranger { from: from.to_owned(), reason: error });
         }
         let answer = Answer::read(from, &answer.payload)?;
         if wanted.is_none_or(|wanted| answer.is_of(wanted)) {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use async_nats::jetstream;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::Node;
-use crate::status::Trouble;
+use rhio_nats::survey::Survey;
+use rhio_router::node::Node;
+use rhio_router::status::Trouble;
 
 use super::model::{Check, CheckState};
 use super::times::rfc3339;
@@ -172,11 +172,8 @@ async fn probe(node: &Node, subject: &Subject) -> Result<(), String> {
         Subject::Network => Ok(()),
         Subject::Stream(name) => {
             connected(node)?;
-            let found = jetstream::new(node.client.clone()).get_stream(name).await;
-            found.map(|_| ()).map_err(|error| match crate::nats::state::is_missing(&error) {
-                true => "it does not exist".to_owned(),
-                false => error.to_string(),
-            })
+            let found = Survey::new(&node.client, DEADLINE).stream(name).await;
+            found.map(|_| ()).map_err(|error| error.to_string())
         }
         Subject::Bucket(name) => {
             let bucket = node.blobs.find_bucket(name)?;
@@ -187,10 +184,7 @@ async fn probe(node: &Node, subject: &Subject) -> Result<(), String> {
 
 /// A client without a connection waits for one, so nothing is asked of it.
 fn connected(node: &Node) -> Result<(), String> {
-    match node.client.connection_state() {
-        async_nats::connection::State::Connected => Ok(()),
-        _ => Err("no connection".to_owned()),
-    }
+    if node.client.is_connected() { Ok(()) } else { Err("no connection".to_owned()) }
 }
 
 #[cfg(test)]

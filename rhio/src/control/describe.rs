@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 use rhio_core::id::PublicKey;
 use rhio_core::operation::{OperationBody, SignedOperation};
 
-use crate::apply::subscription::Subscription;
-use crate::blobs::publication::BucketPublication;
-use crate::blobs::subscribing::BucketSubscription;
-use crate::blobs::transfers;
-use crate::nats::state::Held;
-use crate::peer::records::PeerReport;
-use crate::publish::readership::Readership;
-use crate::publish::registry::Publication;
-use crate::status::{Count, Refusal, Report, State};
+use rhio_nats::state::Held;
+use rhio_net::records::PeerReport;
+use rhio_router::apply::subscription::Subscription;
+use rhio_router::blobs::publication::BucketPublication;
+use rhio_router::blobs::subscribing::BucketSubscription;
+use rhio_router::blobs::transfers;
+use rhio_router::publish::readership::Readership;
+use rhio_router::publish::registry::Publication;
+use rhio_router::status::{Count, Refusal, Report, State};
 
 use super::model::{self, EntryState, Kind};
 use super::remedy;
@@ -58,7 +58,7 @@ fn state(report: &Report) -> (EntryState, Option<String>) {
 }
 
 fn readers(readership: &Readership) -> Vec<model::Reader> {
-    let reader = |reader: crate::publish::readership::Reader| model::Reader {
+    let reader = |reader: rhio_router::publish::readership::Reader| model::Reader {
         public_key: reader.peer.to_string(),
         since: rfc3339(reader.since),
         applied_operation: reader.applied.map(|seq| seq.0),

@@ -1,6 +1,6 @@
 //! The answer of `/metrics`, in Prometheus's text format. `docs/metrics.md` says what each one means.
 //!
-//! Counters and histograms of [`Metrics`](crate::metrics::Metrics) are given out as they are. Everything that the status
+//! Counters and histograms of [`Metrics`](rhio_router::metrics::Metrics) are given out as they are. Everything that the status
 //! tells as well comes from there, read at the moment of asking, so that both say the same.
 
 use prometheus::core::Collector;
@@ -9,7 +9,7 @@ use prometheus::{CounterVec, GaugeVec, IntCounterVec, Opts, Registry, TextEncode
 use super::model::{self, CheckState, EntryState, Kind, Verdict};
 use super::overview::Overview;
 use super::times::epoch_seconds;
-use crate::status::Refusal;
+use rhio_router::status::Refusal;
 
 /// The content type of the answer.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -78,8 +78,8 @@ fn node(page: &Page, overview: &Overview, health: &model::Health) -> prometheus:
         checks.with_label_values(&[subject.kind(), &check.name]).set(flag(check.state == CheckState::Ok));
     }
     let nats = overview.running().map(|running| {
-        let connected = running.node.client.connection_state() == async_nats::connection::State::Connected;
-        let connects = running.node.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+        let connected = running.node.client.is_connected();
+        let connects = running.node.client.connects();
         (connected, connects)
     });
     let connected = nats.is_some_and(|(connected, _)| connected);

@@ -8,12 +8,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::subscription::Subscription;
-use crate::blobs::publication::BucketPublication;
-use crate::blobs::subscribing::BucketSubscription;
-use crate::metrics::Metrics;
-use crate::nats::state::StateError;
-use crate::node::Node;
+use rhio_nats::state::StateError;
+use rhio_router::apply::subscription::Subscription;
+use rhio_router::blobs::publication::BucketPublication;
+use rhio_router::blobs::subscribing::BucketSubscription;
+use rhio_router::metrics::Metrics;
+use rhio_router::node::Node;
 
 use super::checks::Checks;
 use super::describe;

@@ -11,21 +11,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use async_nats::service::{Request, ServiceExt};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::blobs::file_import::{self, Wish};
-use crate::blobs::subscribing::BucketSubscription;
 use crate::config::Import;
 use crate::control::overview::Overview;
-use crate::node::Node;
+use rhio_nats::client::ClientError;
+use rhio_nats::service::{Request, Service};
+use rhio_router::blobs::failure::Failure;
+use rhio_router::blobs::file_import::{self, Wish};
+use rhio_router::blobs::subscribing::BucketSubscription;
+use rhio_router::node::Node;
 
 /// The service's name.
 const NAME: &str = "rhio";
@@ -37,22 +37,6 @@ const MAX_REQUESTS: usize = 64;
 const MAX_REQUEST_LEN: usize = 64 * 1024;
 /// Waits before the service is registered again.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// Why a request was not done.
-#[derive(Debug)]
-pub struct Failure {
-    /// As in HTTP: 4xx the request is wrong, 5xx something here is.
-    pub code: u16,
-    /// One sentence.
-    pub reason: String,
-}
-
-impl Failure {
-    /// A failure with its sentence.
-    pub fn new(code: u16, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
-    }
-}
 
 /// The bucket subscriptions, now and whenever they change.
 pub type Subscriptions = watch::Receiver<Vec<Arc<BucketSubscription>>>;
@@ -92,17 +76,13 @@ pub async fn run(node: Node, asked: Asked, stop: CancellationToken) {
     }
 }
 
-async fn serve(node: &Node, asked: &Asked) -> Result<(), async_nats::Error> {
-    let service = node
-        .client
-        .service_builder()
-        .description("rhio: replicates subjects and buckets between clusters")
-        .metadata([("public_key".to_owned(), node.me.to_string())].into())
-        .start(NAME, env!("CARGO_PKG_VERSION"))
-        .await?;
-    let mut imports = service.endpoint_builder().name("import").add("rhio.import").await?;
-    let mut deletes = service.endpoint_builder().name("deletes").add("rhio.deletes").await?;
-    let mut status = service.endpoint_builder().name("status").add("rhio.status").await?;
+async fn serve(node: &Node, asked: &Asked) -> Result<(), ClientError> {
+    let description = "rhio: replicates subjects and buckets between clusters";
+    let version = env!("CARGO_PKG_VERSION");
+    let service = Service::offer(&node.client, NAME, version, description, node.me.to_string()).await?;
+    let mut imports = service.endpoint("import", "rhio.import").await?;
+    let mut deletes = service.endpoint("deletes", "rhio.deletes").await?;
+    let mut status = service.endpoint("status", "rhio.status").await?;
     debug!("offers the NATS service");
     let permits = Arc::new(Semaphore::new(MAX_IMPORTS));
     let mut running: JoinSet<()> = JoinSet::new();
@@ -117,12 +97,12 @@ async fn serve(node: &Node, asked: &Asked) -> Result<(), async_nats::Error> {
                 let (node, import, permits) = (node.clone(), asked.import.clone(), Arc::clone(&permits));
                 running.spawn(async move {
                     let _permit = permits.acquire_owned().await;
-                    let outcome = import_file(&node, &import, &request.message.payload).await;
+                    let outcome = import_file(&node, &import, request.payload()).await;
                     answer(&request, outcome).await;
                 });
             }
             Some(request) = deletes.next() => {
-                let outcome = confirm(&asked.subscriptions, &request.message.payload);
+                let outcome = confirm(&asked.subscriptions, request.payload());
                 answer(&request, outcome).await;
             }
             Some(request) = status.next() => {
@@ -140,19 +120,11 @@ async fn serve(node: &Node, asked: &Asked) -> Result<(), async_nats::Error> {
 }
 
 async fn answer(request: &Request, outcome: Result<String, Failure>) {
-    let (text, mut headers) = match outcome {
-        Ok(text) => (text, HeaderMap::new()),
-        Err(failure) => {
-            let mut headers = HeaderMap::new();
-            // A header is one line.
-            let line = failure.reason.replace(|c: char| c.is_control(), " ");
-            headers.insert("Nats-Service-Error", line.as_str());
-            headers.insert("Nats-Service-Error-Code", failure.code.to_string().as_str());
-            (failure.reason, headers)
-        }
+    let answered = match outcome {
+        Ok(text) => request.answer("text/plain", Bytes::from(text)).await,
+        Err(failure) => request.refuse(failure.code, failure.reason).await,
     };
-    headers.insert("Content-Type", "text/plain");
-    if let Err(error) = request.respond_with_headers(Ok(Bytes::from(text)), headers).await {
+    if let Err(error) = answered {
         debug!(%error, "a request could not be answered");
     }
 }
@@ -161,9 +133,7 @@ async fn answer(request: &Request, outcome: Result<String, Failure>) {
 async fn tell(request: &Request, overview: &Overview) {
     match serde_json::to_vec(&overview.status().await) {
         Ok(json) => {
-            let mut headers = HeaderMap::new();
-            headers.insert("Content-Type", "application/json");
-            if let Err(error) = request.respond_with_headers(Ok(Bytes::from(json)), headers).await {
+            if let Err(error) = request.answer("application/json", Bytes::from(json)).await {
                 debug!(%error, "a request could not be answered");
             }
         }

@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use async_nats::Client;
 use rhio_core::id::PublicKey;
+use rhio_nats::client::Client;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::{self, Config};
 use crate::identity;
-use crate::nats::connect::{ConnectSettings, connect};
 use crate::shutdown::Signals;
+use rhio_nats::connect::{ConnectSettings, connect};
 
 use super::ask::{Answer, AskError, Http, over_nats};
 use super::render::text::plain;

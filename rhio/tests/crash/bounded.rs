@@ -65,6 +65,7 @@ async fn dies_pruning(publisher_dies: bool, n: u64) {
     victim.rhio.wait_exit(Duration::from_secs(30)).await.expect("it dies");
     victim.rhio.remove_env("RHIO_FAILPOINTS");
     victim.start().await;
+    // Messages go on for a while.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let publisher = running.stop().await;
     let expected = publisher.acknowledged[publisher.acknowledged.len() - 50..].to_vec();

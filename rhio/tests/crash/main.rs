@@ -1,10 +1,10 @@
 //! Processes die at chosen points and at random; nothing is lost, nothing comes twice, and the order holds.
 
 mod bounded;
-#[path = "../common/mod.rs"]
-mod common;
+mod buckets;
 mod dice;
 mod points;
+mod power_cut;
 mod random;
 mod streams;
 mod support;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use testkit::Cluster;
 
-use crate::common::replicating_pair;
 use crate::support::{expect_crashes, expect_words, settle};
+use common::replicating_pair;
 
 /// Which process dies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +37,7 @@ async fn dies_at(side: Side, name: &str, n: u64) {
     let died = died.unwrap_or_else(|| panic!("it never passed {name} {n} times"));
     assert_eq!(died.code(), None, "it was aborted at {name}");
     victim.rhio.remove_env("RHIO_FAILPOINTS");
+    // It is away for a moment, and messages go on when it is back.
     tokio::time::sleep(Duration::from_millis(100)).await;
     victim.start().await;
     tokio::time::sleep(Duration::from_millis(700)).await;
@@ -86,7 +87,7 @@ async fn subscriber_dies_while_it_takes_out_what_is_out_of_place() {
     b.rhio.spawn().expect("the subscriber starts");
     b.rhio.wait_exit(Duration::from_secs(30)).await.expect("it dies");
     // As if one in the middle had been refused while the later ones were taken.
-    let stream = crate::common::stream(&b, "S").await;
+    let stream = common::stream(&b, "S").await;
     let before = stream.cached_info().state.messages;
     assert!(before > 2, "{before} records were written");
     stream.delete_message(2).await.expect("it is deleted");

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use testkit::checker::Check;
 use testkit::{Cluster, LossyLink, Node, create_stream, eventually};
 
-use crate::common::{pair, replicating_pair};
 use crate::dice::{Dice, number};
 use crate::support::{assert_no_fork, expect_crashes, settle};
+use common::{pair, replicating_pair};
 
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq)]

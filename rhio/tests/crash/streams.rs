@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use testkit::{Cluster, eventually, link};
 
-use crate::common::{delete_stream, replicating_pair};
 use crate::support::{SETTLED, assert_no_fork, expect_crashes, settle_commits};
+use common::{delete_stream, replicating_pair};
 
 /// Who is down while the source stream is deleted and created again.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +64,12 @@ async fn a_local_stream_that_is_created_again_while_messages_flow_is_filled_from
     expect_crashes([&mut a, &mut b]);
     let running = a.publisher(&["s.a"]).await.run(300);
     tokio::join!(a.start(), b.start());
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let check = a.check("S", "s.>", &b, "S").await;
+    eventually!(SETTLED, "messages to flow", check.now().await.is_ok_and(|report| report.arrived > 50));
     delete_stream(&b, "S").await;
     b.create_stream("S", &["s.>"]).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    eventually!(SETTLED, "messages to flow again", check.now().await.is_ok_and(|report| report.arrived > 50));
     running.stop().await;
-    let check = a.check("S", "s.>", &b, "S").await;
     eventually!(SETTLED, "the new stream to hold everything", {
         match check.now().await {
             Ok(report) if report.is_clean() => Ok(()),
@@ -96,7 +96,7 @@ async fn queue(retention: &str, victim: &str, point: &str) {
     if retention == "interest" {
         // Nobody is interested before the publisher's consumer is there.
         a.rhio.spawn().expect("it starts");
-        let stream = crate::common::stream(&a, "S").await;
+        let stream = common::stream(&a, "S").await;
         eventually!(SETTLED, "the consumer", stream.get_info().await.is_ok_and(|info| info.state.consumer_count > 0));
     } else {
         publisher.publish(100).await;
@@ -108,6 +108,7 @@ async fn queue(retention: &str, victim: &str, point: &str) {
     let died = cluster.rhio.wait_exit(Duration::from_secs(30)).await;
     assert!(died.is_some(), "it passes {point}");
     cluster.rhio.remove_env("RHIO_FAILPOINTS");
+    // It is away for a moment, and messages go on when it is back.
     tokio::time::sleep(Duration::from_millis(200)).await;
     cluster.start().await;
     tokio::time::sleep(Duration::from_millis(700)).await;
@@ -160,6 +161,7 @@ async fn a_work_queue_keeps_what_no_subscriber_has_durably() {
     b.rhio.spawn().expect("it starts");
     b.rhio.wait_exit(Duration::from_secs(30)).await.expect("it dies");
     assert!(b.stream_len("S").await > 0, "records were written");
+    // Time for an acknowledgement that must not come.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(a.stream_len("S").await, 100);
 }

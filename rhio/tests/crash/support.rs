@@ -1,7 +1,5 @@
 //! What crash tests and power cuts share.
 
-#![allow(dead_code, reason = "every test program uses some of it")]
-
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -67,6 +65,7 @@ pub async fn assert_no_fork(clusters: &[&Cluster]) {
 pub async fn settle(a: &Cluster, b: &Cluster, stream: &str) {
     let check = a.check(stream, "s.>", b, stream).await;
     let _ = check.until_clean(SETTLED).await;
+    // Time for what must not come.
     tokio::time::sleep(Duration::from_millis(300)).await;
     check.now().await.expect("both streams are there").assert_clean();
     assert_no_fork(&[a, b]).await;
@@ -77,6 +76,7 @@ pub async fn settle_against(a: &Cluster, b: &Cluster, publisher: &Publisher) {
     assert!(publisher.uncertain.is_empty(), "the source took everything");
     let check = a.check("S", "s.>", b, "S").await;
     let _ = check.until_clean_against(&publisher.acknowledged, SETTLED).await;
+    // Time for what must not come.
     tokio::time::sleep(Duration::from_millis(300)).await;
     check.against(&publisher.acknowledged).await.expect("the stream is there").assert_clean();
     assert_no_fork(&[a, b]).await;

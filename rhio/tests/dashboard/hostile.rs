@@ -2,11 +2,11 @@
 
 use testkit::Look;
 
-use crate::common::buckets::{Kind, content, linked};
-use crate::common::finish;
-use crate::common::start;
 use crate::page::Dashboard;
 use crate::shows::idle;
+use common::buckets::{Kind, content, linked};
+use common::finish;
+use common::start;
 
 const EVIL: &str = "<img src=x onerror=alert(1)>";
 
@@ -103,7 +103,7 @@ async fn the_server_allows_the_page_nothing_else() {
                     document.body.append(script)";
     dashboard.page().evaluate(smuggled).await;
     assert_eq!(dashboard.page().evaluate("window.owned === undefined").await, true);
-    testkit::eventually!(crate::common::SOON, "the browser's complaint", {
+    testkit::eventually!(common::SOON, "the browser's complaint", {
         dashboard.page().complaints().iter().any(|complaint| complaint.contains("Content Security Policy"))
     });
     cluster.rhio.finish().await;

@@ -2,8 +2,6 @@
 //!
 //! With `RHIO_TEST_PICTURES=<folder>` the tests leave pictures of what they saw there.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod hostile;
 mod page;
 mod shows;

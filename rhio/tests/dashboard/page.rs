@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use testkit::{Chromium, Cluster, Look, Page, eventually};
 
-use crate::common::SOON;
+use common::SOON;
 
 /// Where pictures go, if they are wanted.
 const PICTURES: &str = "RHIO_TEST_PICTURES";

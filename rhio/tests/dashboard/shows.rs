@@ -2,9 +2,9 @@
 
 use testkit::{Chromium, Cluster, Look, eventually};
 
-use crate::common::buckets::{Kind, content, linked, wait_for_object};
-use crate::common::{SOON, finish, replicating_pair, start};
 use crate::page::Dashboard;
+use common::buckets::{Kind, content, linked, wait_for_object};
+use common::{SOON, finish, replicating_pair, start};
 
 const SUBSCRIPTION: &str = "#subscriptions tbody";
 const PUBLICATION: &str = "#publications tbody";

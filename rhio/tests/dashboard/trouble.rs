@@ -2,8 +2,8 @@
 
 use testkit::Look;
 
-use crate::common::{expect_departures, expect_outages, finish, replicating_pair, start};
 use crate::page::Dashboard;
+use common::{expect_departures, expect_outages, finish, replicating_pair, start};
 
 const SUBSCRIPTION: &str = "#subscriptions tbody";
 

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::{Client, HeaderMap, jetstream};
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -162,13 +162,17 @@ impl Publisher {
         if !headers.is_empty() {
             message = message.headers(headers);
         }
-        Sent { record, acknowledgement: self.context.send_publish(subject, message).await.ok() }
+        let sent = self.context.send_publish(subject, message).await.ok();
+        // Each waits from now on. A server that dies takes hundreds of acknowledgements along, and waiting for one after
+        // the other until it is overdue would take as long as all of them together.
+        let acknowledgement = sent.map(|sent| tokio::spawn(async move { sent.await.ok() }));
+        Sent { record, acknowledgement }
     }
 
     async fn settle(&mut self, sent: Sent) {
         let Sent { mut record, acknowledgement } = sent;
         let answer = match acknowledgement {
-            Some(acknowledgement) => acknowledgement.await.ok(),
+            Some(acknowledgement) => acknowledgement.await.expect("waiting does not panic"),
             None => None,
         };
         match answer {
@@ -186,7 +190,7 @@ impl Publisher {
 /// A message on its way.
 struct Sent {
     record: Record,
-    acknowledgement: Option<PublishAckFuture>,
+    acknowledgement: Option<JoinHandle<Option<PublishAck>>>,
 }
 
 /// A publisher at work in the background.

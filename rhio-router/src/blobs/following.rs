@@ -1,0 +1,410 @@
+//! Follows an author's catalog: receives its operations, lets objects land, and notes what is settled.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::OptionFuture;
+use rhio_core::catalog::landing::{Landing as Plan, Outcome, Task};
+use rhio_core::catalog::{CatalogOperation, Said};
+use rhio_core::commit::{Commit, MAX_OPERATIONS, TARGET_LEN};
+use rhio_core::id::{LocalSeq, OpSeq};
+use rhio_core::object::ObjectKey;
+use rhio_core::wire::{CatalogState, CloseCode, Frame};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::node::Node;
+use crate::status::{Count, Lag, Refusal};
+use rhio_nats::state::{Note, StateError};
+use rhio_net::stream::{FrameReader, StreamError};
+
+use super::events;
+use super::holding::{Copy, Held, accept, rule, show, signed};
+use super::landing::{LandError, Landed, Landing};
+use super::listing::Question;
+use super::parts;
+use super::store::MAX_LANDINGS;
+use super::subscribing::{BucketSubscription, FollowError, STALL, now_ms};
+
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Operations that wait to be stored; while there are more, no further ones are read.
+const MAX_UNSTORED: usize = 1024;
+/// How often a lag is logged.
+const LAG_LOG: Duration = Duration::from_secs(30);
+
+pub(super) type Storing = Option<Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>>>;
+pub(super) type Noting = Option<Pin<Box<dyn Future<Output = Result<Note, StateError>> + Send>>>;
+
+pub(super) struct Finished {
+    pub(super) task: Task,
+    pub(super) outcome: Result<Outcome, LandError>,
+}
+
+pub(super) struct Driver<'a> {
+    pub(super) node: &'a Node,
+    pub(super) subscription: &'a Arc<BucketSubscription>,
+    pub(super) landing: Arc<Landing>,
+    pub(super) held: Held,
+    /// The catalog as the author has it.
+    pub(super) author: Option<CatalogState>,
+    /// Operations that are not in the copy yet, each with the number of its first entry.
+    pub(super) unstored: VecDeque<(u64, CatalogOperation)>,
+    /// How many of them are being stored.
+    pub(super) storing: usize,
+    pub(super) in_flight: HashMap<ObjectKey, (u64, CancellationToken)>,
+    pub(super) running: JoinSet<Finished>,
+    /// Something was settled that is not noted yet.
+    pub(super) changed: bool,
+    pub(super) moved: Instant,
+    pub(super) lagged: Instant,
+}
+
+impl Driver<'_> {
+    pub(super) async fn run(
+        &mut self,
+        reader: &mut FrameReader,
+        questions: &mut mpsc::Receiver<Question>,
+        storing: &mut Storing,
+        noting: &mut Noting,
+    ) -> Result<(), FollowError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.fill();
+            if storing.is_none() && !self.unstored.is_empty() {
+                *storing = self.store();
+            }
+            // Nothing is noted as settled of operations that the copy does not have.
+            if noting.is_none() && storing.is_none() && self.changed {
+                *noting = self.note();
+            }
+            tokio::select! {
+                biased;
+                Some(stored) = OptionFuture::from(storing.as_mut()) => {
+                    *storing = None;
+                    let seq = stored?;
+                    failpoint::hit("catalog-copied");
+                    self.stored(seq);
+                }
+                Some(noted) = OptionFuture::from(noting.as_mut()) => {
+                    *noting = None;
+                    self.held.note = Some(noted?);
+                    failpoint::hit("landing-noted");
+                    self.forget_older().await?;
+                }
+                Some(finished) = self.running.join_next() => {
+                    if let Ok(finished) = finished {
+                        self.finished(finished).await?;
+                    }
+                }
+                () = self.subscription.confirmed.notified() => {
+                    if let Some(held) = self.held.plan.deletes_held() {
+                        info!("{}: {} deletes are confirmed", self.name(), held.count);
+                        self.held.plan.confirm_deletes();
+                        self.subscription.status.active();
+                    }
+                }
+                Some(question) = questions.recv() => question.answer(&self.held.plan),
+                _ = tick.tick() => self.check()?,
+                frame = reader.next(), if self.unstored.len() < MAX_UNSTORED => match frame? {
+                    Some(Frame::Catalog(state)) => self.hear(state).await?,
+                    Some(Frame::Operation(raw)) => self.receive(raw)?,
+                    Some(Frame::Refused { code, reason }) => {
+                        return Err(StreamError::Refused { code, reason }.into());
+                    }
+                    Some(_) => return Err(StreamError::Unexpected.into()),
+                    None => return Err(StreamError::Closed(CloseCode::Done).into()),
+                },
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.subscription.status.name()
+    }
+
+    /// The author says how far its catalog is; the first time also which one it is.
+    async fn hear(&mut self, state: CatalogState) -> Result<(), FollowError> {
+        let descriptor = &state.descriptor;
+        if descriptor.author != self.subscription.author || descriptor.bucket != self.subscription.remote {
+            return Err(FollowError::Violation(Refusal::Protocol, "a catalog of something else".to_owned()));
+        }
+        let log = descriptor.id();
+        let newest = self.held.copy.as_ref().map(|copy| (copy.descriptor.id(), copy.descriptor.epoch));
+        if self.author.is_none() {
+            self.subscription.status.active();
+        }
+        match newest {
+            Some((held, _)) if held == log => {}
+            _ if self.author.is_some() => {
+                return Err(FollowError::Violation(Refusal::Protocol, "two catalogs at once".to_owned()));
+            }
+            Some((_, epoch)) if epoch >= descriptor.epoch => {
+                return Err(FollowError::Violation(Refusal::Protocol, "an older epoch of the catalog".to_owned()));
+            }
+            _ => {
+                if state.from != OpSeq(0) {
+                    return Err(FollowError::Violation(
+                        Refusal::Protocol,
+                        "a catalog without its beginning".to_owned(),
+                    ));
+                }
+                debug!(log = %log.short(), "a new epoch of the catalog");
+                self.node.state.put_catalog(descriptor).await?;
+                failpoint::hit("catalog-known");
+                let id = self.subscription.id();
+                let copy = Copy {
+                    descriptor: descriptor.clone(),
+                    subject: self.node.state.applied(self.subscription.author, log, &id),
+                    head: None,
+                    said: Said::default(),
+                    state_seq: 0,
+                };
+                if let Some(before) = self.held.copy.replace(copy) {
+                    self.held.older.push(before.descriptor);
+                    let plan = std::mem::replace(&mut self.held.plan, Plan::new(rule(self.subscription.deletes)));
+                    self.held.plan = Plan::succeed(plan);
+                    self.held.told.clear();
+                }
+                self.held.note = Some(self.node.state.landed(log, &id).await?.0);
+            }
+        }
+        self.author = Some(state);
+        self.show_lag();
+        Ok(())
+    }
+
+    fn receive(&mut self, raw: Bytes) -> Result<(), FollowError> {
+        let operation = CatalogOperation::verify(raw)?;
+        let Some(copy) = &mut self.held.copy else { return Err(StreamError::Unexpected.into()) };
+        let first = accept(copy, &operation)?;
+        let messages = operation.content().entries().len() as u64;
+        self.subscription.status.verified(Count { messages, bytes: operation.raw().len() as u64 });
+        self.unstored.push_back((first, operation));
+        self.moved = Instant::now();
+        Ok(())
+    }
+
+    /// The copy has what was being stored: only now it may be acted upon, so that after a crash it is known what was.
+    fn stored(&mut self, seq: u64) {
+        if let Some(copy) = &mut self.held.copy {
+            copy.state_seq = seq;
+        }
+        for (first, operation) in self.unstored.drain(..std::mem::take(&mut self.storing)) {
+            self.held.plan.receive(first, operation.content().entries(), now_ms());
+            self.held.told.push_back(signed(first, &operation));
+        }
+        self.changed = true;
+        for (key, (entry, stop)) in &self.in_flight {
+            if !self.held.plan.is_current(key, *entry) {
+                stop.cancel();
+            }
+        }
+        self.show_lag();
+    }
+
+    /// Appends what waits to the copy.
+    fn store(&mut self) -> Storing {
+        let copy = self.held.copy.as_ref()?;
+        let mut len = 0;
+        let fits = |raw: &&Bytes| {
+            len += raw.len();
+            len <= TARGET_LEN || len == raw.len()
+        };
+        let waiting = self.unstored.iter().map(|(_, operation)| operation.raw());
+        let operations: Vec<Bytes> = waiting.take(MAX_OPERATIONS).take_while(fits).cloned().collect();
+        self.storing = operations.len();
+        let commit = Commit { local: LocalSeq(0), gone: 0, operations };
+        let (state, subject, expected) = (Arc::clone(&self.node.state), copy.subject.clone(), copy.state_seq);
+        Some(Box::pin(async move { state.append(&subject, &commit, expected).await }))
+    }
+
+    /// Notes which entries are settled.
+    fn note(&mut self) -> Noting {
+        let mut note = self.held.note.take()?;
+        self.changed = false;
+        let payload = self.held.plan.progress().encode();
+        let state = Arc::clone(&self.node.state);
+        Some(Box::pin(async move { state.write_note(&mut note, payload).await.map(|()| note) }))
+    }
+
+    /// Drops older epochs once the newest tells everything, and that is noted.
+    async fn forget_older(&mut self) -> Result<(), FollowError> {
+        if self.held.older.is_empty() || self.held.copy.is_none() || self.held.plan.needs_older() {
+            return Ok(());
+        }
+        let id = self.subscription.id();
+        for descriptor in std::mem::take(&mut self.held.older) {
+            let log = descriptor.id();
+            let subject = self.node.state.applied(self.subscription.author, log, &id);
+            let (note, _) = self.node.state.landed(log, &id).await?;
+            self.node.state.forget_catalog(&descriptor, &subject, Some(&note)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets as much be done at once as may be.
+    fn fill(&mut self) {
+        while self.in_flight.len() < MAX_LANDINGS {
+            let Some(task) = self.held.plan.next(now_ms()) else { return };
+            let stop = CancellationToken::new();
+            let (landing, token) = (Arc::clone(&self.landing), stop.clone());
+            let here = match &task {
+                Task::Land { put, .. } => self.held.plan.find(&put.hash).cloned(),
+                Task::Remove { .. } => None,
+            };
+            self.in_flight.insert(task.key().clone(), (task.entry(), stop));
+            self.running.spawn(async move {
+                let outcome = tokio::select! {
+                    () = token.cancelled() => Err(LandError::Superseded),
+                    outcome = work(&landing, &task, here) => outcome,
+                };
+                let outcome = match outcome {
+                    // Nothing comes back to an upload that nobody wants any more.
+                    Err(LandError::Superseded) => {
+                        let bucket = &*landing.subscription.bucket;
+                        parts::abort(&landing.node, bucket, task.key()).await.and(Err(LandError::Superseded))
+                    }
+                    outcome => outcome,
+                };
+                Finished { task, outcome }
+            });
+        }
+    }
+
+    async fn finished(&mut self, finished: Finished) -> Result<(), FollowError> {
+        let Finished { task, outcome } = finished;
+        let (key, entry) = (task.key(), task.entry());
+        self.in_flight.remove(key);
+        let status = &self.subscription.status;
+        match outcome {
+            Ok(outcome) => {
+                if outcome == Outcome::Kept && matches!(task, Task::Land { .. }) {
+                    status.trouble(&format!(
+                        "'{key}' is left alone: somebody else's object has this key in the local bucket; delete or \
+                         rename it to let the author's in"
+                    ));
+                } else {
+                    let bytes = match &task {
+                        Task::Land { put, .. } if outcome == Outcome::Done => put.size,
+                        _ => 0,
+                    };
+                    status.progress(Count { messages: 1, bytes });
+                }
+                self.held.plan.settle(key, entry, outcome, now_ms());
+                self.moved = Instant::now();
+                self.changed = true;
+            }
+            Err(LandError::State(error)) => return Err(error.into()),
+            Err(error) if error.is_connection() => return Err(FollowError::Land(error)),
+            // What a server says about one object may be about all of them: then there is no point in going on.
+            Err(LandError::Bucket(error))
+                if error.is_general() && self.subscription.bucket.list(None).await.is_err() =>
+            {
+                return Err(error.into());
+            }
+            Err(error) => {
+                if error.is_violation() {
+                    if status.refused_part(Refusal::Digest, &format!("'{key}': {error}")) {
+                        warn!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
+                    } else {
+                        debug!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
+                    }
+                } else if matches!(error, LandError::Superseded | LandError::Again(_))
+                    || (error.is_unavailable() && self.held.plan.failures(key) == 0)
+                {
+                    // An object that is overwritten while it is fetched: its next version is about to be told of.
+                    debug!(%key, %error, "not landed");
+                } else {
+                    status.trouble(&format!("'{key}' is not here yet: {error}; it is tried again"));
+                }
+                self.held.plan.fail(key, entry, now_ms());
+            }
+        }
+        self.show_lag();
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), FollowError> {
+        let held = self.held.plan.deletes_held();
+        self.subscription.holds.store(held.is_some(), Ordering::Relaxed);
+        if let Some(held) = held {
+            self.subscription.status.waiting(&format!(
+                "the author deleted {} of {} objects at once; none is deleted here until that is confirmed: \
+                 nats request rhio.deletes '{}'",
+                held.count,
+                held.of,
+                self.subscription.bucket.name()
+            ));
+        } else if self.author.is_some() {
+            self.subscription.status.active();
+        }
+        self.show_lag();
+        let behind = match (&self.author, &self.held.copy) {
+            (Some(author), Some(copy)) => {
+                author.descriptor.id() == copy.descriptor.id()
+                    && author.head.map(|head| head.seq) > copy.head.map(|head| head.seq)
+            }
+            _ => true,
+        };
+        if !behind {
+            self.moved = self.moved.max(Instant::now() - STALL / 2);
+        } else if self.author.is_some() && self.moved.elapsed() > STALL {
+            return Err(FollowError::Stalled);
+        }
+        Ok(())
+    }
+
+    fn show_lag(&mut self) {
+        show(self.subscription, &mut self.held);
+        let (Some(author), Some(copy)) = (&self.author, &self.held.copy) else { return };
+        // While the author has not looked at its whole bucket, nobody knows how much there is.
+        let Some(pending) = author.pending else {
+            self.subscription.status.set_lag(Lag::default());
+            return;
+        };
+        let here = self.held.plan.lag();
+        let said = here.objects + here.removals + author.said.entries.saturating_sub(self.held.plan.received());
+        let bytes = here.bytes + author.said.bytes.saturating_sub(copy.said.bytes);
+        self.subscription.status.set_lag(Lag::new(said, bytes, Some(pending)));
+        let objects = said + pending;
+        if objects > 0 && self.lagged.elapsed() >= LAG_LOG {
+            self.lagged = Instant::now();
+            info!(objects, bytes, "{}: catching up", self.name());
+        }
+        if objects == 0 {
+            self.lagged = Instant::now();
+        }
+    }
+}
+
+pub(super) async fn work(landing: &Landing, task: &Task, here: Option<ObjectKey>) -> Result<Outcome, LandError> {
+    let put = match task {
+        Task::Remove { key, .. } => {
+            landing.remove(key).await?;
+            return Ok(Outcome::Done);
+        }
+        Task::Land { put, .. } => put,
+    };
+    match landing.land(put, here).await? {
+        Landed::Conflict => Ok(Outcome::Kept),
+        Landed::Here(etag) => {
+            let local = landing.subscription.bucket.name();
+            if let Some(publication) = landing.node.blobs.published.find(local) {
+                publication.inventory_mut().exclude(&put.key, &etag.0);
+            }
+            events::landed(&landing.node, &landing.subscription, put).await?;
+            failpoint::hit("arrival-told");
+            Ok(Outcome::Done)
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! Writes the catalog of one bucket: listings in, state stream out.
+//!
+//! The invariant: an operation of a catalog leaves the node only after the state stream has acknowledged it (see
+//! [`rhio_core::seal`]). The state stream takes it only behind the one that this task knows as last. When it is not
+//! certain where the log ends, because NATS was started anew or a reader knows more, a new epoch begins, which says
+//! everything again. Hashes come from the old log where the bucket still has the same version, so nothing is read twice.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use rhio_blobs::bucket::{BucketError, Listed, Page};
+use rhio_core::catalog::inventory::{Ended, Inventory, Observed};
+use rhio_core::catalog::{Catalog, CatalogDescriptor, CatalogOperation, Entry, Put, Said};
+use rhio_core::commit::Commit;
+use rhio_core::id::LocalSeq;
+use rhio_core::object::ObjectKey;
+use rhio_core::operation::Head;
+use rhio_core::record::Position;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::node::{Node, now_micros};
+use crate::status::Count;
+use rhio_nats::state::{LogSubject, StateError};
+
+use super::importing::{self, ImportError};
+use super::publication::{BucketPublication, Request, View};
+
+/// Waits between attempts after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How long this process stands back after another one has appended to its log.
+const STAND_BACK: Duration = Duration::from_secs(10);
+/// How often the server is looked at.
+const CHECK: Duration = Duration::from_secs(1);
+/// Objects that wait to be read; a listing waits while there are more.
+const MAX_QUEUE: usize = 10_000;
+/// Reads of objects under way for this bucket, beside the bound for all buckets.
+const MAX_RUNNING: usize = 32;
+/// Waits before an object that could not be read is read again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// Why writing the catalog stopped.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The state stream.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The end of the log is in doubt.
+    #[error("{0}; a new epoch of the catalog begins")]
+    Doubt(&'static str),
+}
+
+/// Publishes a bucket until stopped.
+pub async fn run(node: Node, publication: Arc<BucketPublication>, mut requests: mpsc::Receiver<Request>) {
+    let mut wait = BACKOFF.0;
+    let mut doubted = false;
+    while !publication.stop.is_cancelled() {
+        let begun = Instant::now();
+        let outcome = tokio::select! {
+            () = publication.stop.cancelled() => break,
+            outcome = publish(&node, &publication, &mut requests, doubted) => outcome,
+        };
+        publication.hide();
+        if begun.elapsed() > BACKOFF.1 {
+            wait = BACKOFF.0;
+        }
+        let Err(error) = outcome else { continue };
+        doubted = matches!(error, PublishError::Doubt(_));
+        let pause = match &error {
+            PublishError::Doubt(_) => {
+                info!("{}: {error}", publication.status.name());
+                Duration::ZERO
+            }
+            PublishError::State(StateError::Refused { .. }) => {
+                publication.status.waiting(
+                    "another process with the same private key writes this catalog; this one stands back. Run one \
+                     rhio per key, or give each its own key",
+                );
+                STAND_BACK
+            }
+            error => {
+                publication.status.waiting(&error.to_string());
+                let pause = wait;
+                wait = (wait * 2).min(BACKOFF.1);
+                pause
+            }
+        };
+        tokio::select! {
+            () = publication.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    publication.hide();
+}
+
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// What a task that looked at one object found.
+enum Found {
+    /// It is there and read.
+    Put(Put),
+    /// This node brought it here from elsewhere.
+    Foreign(Listed),
+    /// It changed while it was read.
+    Changed,
+    /// It is not there.
+    Gone,
+    /// It is there, although a listing did not tell.
+    There,
+    /// It could not be read.
+    Failed(ImportError),
+}
+
+struct Driver<'a> {
+    node: &'a Node,
+    publication: &'a BucketPublication,
+    view: View,
+    state_seq: u64,
+    /// Everything has been said since this epoch began.
+    complete: bool,
+    /// A listing that began in this epoch has come to its end.
+    listed: bool,
+    /// What older epochs knew, until this one is complete.
+    remembered: Inventory,
+    older: Vec<CatalogDescriptor>,
+    /// To be said, in this order.
+    waiting: VecDeque<Entry>,
+    /// Being said.
+    staged: Option<CatalogOperation>,
+    /// Answered when so many entries have been said.
+    promises: VecDeque<(u64, oneshot::Sender<()>)>,
+    /// Objects to be looked at.
+    queue: VecDeque<Listed>,
+    running: JoinSet<(ObjectKey, Found)>,
+    /// Keys that are in one of the above, so that a listing does not bring them in again.
+    busy: HashSet<ObjectKey>,
+    /// Objects that could not be read: how often, and when again.
+    failing: HashMap<ObjectKey, (u32, Instant)>,
+}
+
+async fn publish(
+    node: &Node,
+    publication: &Arc<BucketPublication>,
+    requests: &mut mpsc::Receiver<Request>,
+    doubted: bool,
+) -> Result<(), PublishError> {
+    node.state.ensure().await?;
+    let server = node.server_id();
+    let mut driver = recover(node, publication, &server, doubted).await?;
+    if node.server_id() != server {
+        return Err(PublishError::Doubt("NATS was started anew"));
+    }
+    driver.show();
+    let poll = node.poll_interval;
+    let mut page: Pending<Result<Page, BucketError>> = None;
+    let mut token: Option<String> = None;
+    let mut append: Pending<Result<u64, StateError>> = None;
+    let mut in_listing = false;
+    let mut next_listing = Instant::now();
+    let mut check = tokio::time::interval(CHECK);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        driver.fill_running();
+        if append.is_none() && driver.stage() {
+            append = driver.append();
+        }
+        if page.is_none() && driver.queue.len() < MAX_QUEUE && (in_listing || Instant::now() >= next_listing) {
+            if !in_listing {
+                publication.inventory_mut().begin_listing();
+                in_listing = true;
+            }
+            let (bucket, from) = (Arc::clone(&publication.bucket), token.take());
+            page = Some(Box::pin(async move { bucket.list(from.as_deref()).await }));
+        }
+        tokio::select! {
+            biased;
+            Some(stored) = OptionFuture::from(append.as_mut()) => {
+                append = None;
+                driver.state_seq = match stored {
+                    // A server that forgot the end of the log refuses as well.
+                    Err(StateError::Refused { .. }) if node.server_id() != server => {
+                        return Err(PublishError::Doubt("NATS was started anew"));
+                    }
+                    stored => stored?,
+                };
+                failpoint::hit("catalog-stored");
+                driver.said().await?;
+            }
+            () = publication.doubted.notified() => {
+                return Err(PublishError::Doubt("a subscriber knows more of the catalog than this node"));
+            }
+            Some(request) = requests.recv() => match request {
+                Request::Announce(put, done) => driver.announce(put, done),
+                Request::Look => next_listing = Instant::now(),
+            },
+            Some(found) = driver.running.join_next() => {
+                if let Ok((key, found)) = found {
+                    driver.found(key, found);
+                }
+            }
+            Some(listed) = OptionFuture::from(page.as_mut()) => {
+                page = None;
+                match listed {
+                    Ok(listed) => {
+                        token = driver.page(listed);
+                        if token.is_none() {
+                            in_listing = false;
+                            next_listing = Instant::now() + poll;
+                            driver.end_listing();
+                        }
+                    }
+                    Err(error) => {
+                        publication.inventory_mut().end_listing(false);
+                        publication.status.waiting(&error.to_string());
+                        (in_listing, token) = (false, None);
+                        next_listing = Instant::now() + poll.max(BACKOFF.0);
+                    }
+                }
+            }
+            _ = check.tick() => {
+                if node.server_id() != server {
+                    return Err(PublishError::Doubt("NATS was started anew"));
+                }
+            }
+            () = tokio::time::sleep_until(next_listing), if page.is_none() && !in_listing => {}
+        }
+        driver.show();
+    }
+}
+
+/// Finds the log to go on with, or begins one.
+async fn recover<'a>(
+    node: &'a Node,
+    publication: &'a BucketPublication,
+    server: &str,
+    doubted: bool,
+) -> Result<Driver<'a>, PublishError> {
+    let mut known = node.state.catalogs(node.me, publication.bucket.name()).await?;
+    let last_epoch = known.last().map_or(0, |last| last.epoch);
+    let mut certain = None;
+    if let Some(last) = known.last().filter(|_| !doubted) {
+        let noted = node.state.noted_server(last.id()).await?;
+        if noted.is_some_and(|(noted, _)| noted == server) {
+            certain = known.pop();
+        }
+    }
+    let mut remembered = Inventory::default();
+    for descriptor in &known {
+        read(node, &node.state.own(descriptor.id()), &mut remembered).await?;
+    }
+    let mut inventory = Inventory::default();
+    let mut end = End::default();
+    if let Some(descriptor) = &certain {
+        end = read(node, &node.state.own(descriptor.id()), &mut inventory).await?;
+    }
+    let descriptor = match certain {
+        Some(descriptor) if !(end.complete && inventory.worth_new_epoch(&end.said)) => {
+            debug!("{}: goes on with catalog {}", publication.status.name(), descriptor.id().short());
+            descriptor
+        }
+        compacted => {
+            if let Some(descriptor) = compacted {
+                read(node, &node.state.own(descriptor.id()), &mut remembered).await?;
+                known.push(descriptor);
+            }
+            (inventory, end) = (Inventory::default(), End::default());
+            let epoch = (now_micros() / 1000).max(last_epoch + 1);
+            let bucket = publication.bucket.name().to_owned();
+            let descriptor = CatalogDescriptor { author: node.me, bucket, epoch };
+            node.state.put_catalog(&descriptor).await?;
+            failpoint::hit("catalog-described");
+            node.state.note_server(descriptor.id(), server, Position::default()).await?;
+            info!("{}: begins catalog {}", publication.status.name(), descriptor.id().short());
+            descriptor
+        }
+    };
+    *publication.inventory_mut() = inventory;
+    if end.complete {
+        publication.set_complete();
+    }
+    let log = descriptor.id();
+    let view = View { subject: node.state.own(log), descriptor, log, head: end.head, said: end.said, pending: None };
+    Ok(Driver {
+        node,
+        publication,
+        view,
+        state_seq: end.state_seq,
+        complete: end.complete,
+        listed: false,
+        remembered,
+        older: known,
+        waiting: VecDeque::new(),
+        staged: None,
+        promises: VecDeque::new(),
+        queue: VecDeque::new(),
+        running: JoinSet::new(),
+        busy: HashSet::new(),
+        failing: HashMap::new(),
+    })
+}
+
+/// Where a log ends.
+#[derive(Default)]
+struct End {
+    head: Option<Head>,
+    said: Said,
+    state_seq: u64,
+    complete: bool,
+}
+
+async fn read(node: &Node, subject: &LogSubject, inventory: &mut Inventory) -> Result<End, StateError> {
+    let mut reader = node.state.read(subject, 1).await?;
+    let mut end = End::default();
+    while let Some(stored) = reader.next().await? {
+        for operation in stored.catalog(&node.state)? {
+            for entry in operation.content().entries() {
+                inventory.apply(entry);
+                end.complete |= *entry == Entry::Complete;
+            }
+            end.said = operation.content().after();
+            end.head = Some(operation.head());
+        }
+        end.state_seq = stored.seq;
+    }
+    Ok(end)
+}
+
+impl Driver<'_> {
+    /// Takes a page of a listing. Returns where the next one begins.
+    fn page(&mut self, page: Page) -> Option<String> {
+        if let Some(key) = page.skipped.first() {
+            let count = page.skipped.len();
+            warn!("{}: {count} objects have keys that can't be replicated, such as {key:?}", self.name());
+        }
+        for listed in page.objects {
+            let observed =
+                self.publication.inventory_mut().observe(&listed.key, listed.size, listed.modified, &listed.etag.0);
+            match observed {
+                Observed::Same => {
+                    self.failing.remove(&listed.key);
+                }
+                Observed::Foreign => {}
+                Observed::New | Observed::Changed => self.notice(listed),
+                Observed::BecameForeign => self.say_gone(listed.key),
+            }
+        }
+        page.next
+    }
+
+    /// An object is there that the catalog does not tell of.
+    fn notice(&mut self, listed: Listed) {
+        let due = self.failing.get(&listed.key).is_none_or(|(_, at)| *at <= Instant::now());
+        if !due || self.publication.is_held(&listed.key) || !self.busy.insert(listed.key.clone()) {
+            return;
+        }
+        let old = self.remembered.get(&listed.key);
+        let old = old.filter(|known| known.is_version(listed.size, listed.modified, &listed.etag.0));
+        match old {
+            Some(known) => self.waiting.push_back(Entry::Put(known.put(listed.key))),
+            None => self.queue.push_back(listed),
+        }
+    }
+
+    fn end_listing(&mut self) {
+        let ended = self.publication.inventory_mut().end_listing(true);
+        match ended {
+            Ended::Gone(keys) => {
+                for key in keys {
+                    if self.busy.insert(key.clone()) {
+                        self.look_for(key);
+                    }
+                }
+            }
+            Ended::Empty { known } => {
+                let reason = format!(
+                    "the bucket lists as empty, although it held {known} objects: nothing is concluded from that. If \
+                     they were deleted on purpose, put any object into the bucket"
+                );
+                self.publication.status.waiting(&reason);
+                return;
+            }
+            Ended::Incomplete => return,
+        }
+        self.listed = true;
+        self.publication.status.active();
+    }
+
+    /// Makes sure that an object is gone which a listing did not tell.
+    fn look_for(&mut self, key: ObjectKey) {
+        let (bucket, imports) = (Arc::clone(&self.publication.bucket), Arc::clone(&self.node.blobs.imports));
+        self.running.spawn(async move {
+            let _permit = imports.acquire_owned().await;
+            let found = match bucket.head(&key).await {
+                Ok(None) => Found::Gone,
+                Ok(Some(_)) => Found::There,
+                Err(error) => Found::Failed(error.into()),
+            };
+            (key, found)
+        });
+    }
+
+    /// Lets as many objects be read as may be.
+    fn fill_running(&mut self) {
+        while self.running.len() < MAX_RUNNING {
+            let Some(listed) = self.queue.pop_front() else { return };
+            let (bucket, blobs) = (Arc::clone(&self.publication.bucket), Arc::clone(&self.node.blobs));
+            let destination = self.node.blobs.is_destination(bucket.name());
+            self.running.spawn(async move {
+                let _permit = Arc::clone(&blobs.imports).acquire_owned().await;
+                let key = listed.key.clone();
+                // What came from another node is not published again.
+                if destination {
+                    match bucket.head(&key).await {
+                        Ok(Some(object)) if object.origin.is_some() => {
+                            let seen = Listed { etag: object.etag, ..listed };
+                            return (key, Found::Foreign(seen));
+                        }
+                        Ok(Some(_)) => {}
+                        Ok(None) => return (key, Found::Gone),
+                        Err(error) => return (key, Found::Failed(error.into())),
+                    }
+                }
+                let found = match importing::import(&blobs, &*bucket, &key).await {
+                    Ok(Some(put)) => Found::Put(put),
+                    Ok(None) => Found::Gone,
+                    Err(ImportError::Bucket(BucketError::Changed)) => Found::Changed,
+                    Err(error) => Found::Failed(error),
+                };
+                (key, found)
+            });
+        }
+    }
+
+    fn found(&mut self, key: ObjectKey, found: Found) {
+        match found {
+            Found::Put(put) => {
+                self.failing.remove(&key);
+                failpoint::hit("object-hashed");
+                self.waiting.push_back(Entry::Put(put));
+            }
+            Found::Gone => {
+                self.failing.remove(&key);
+                self.busy.remove(&key);
+                self.say_gone(key);
+            }
+            Found::Foreign(listed) => {
+                self.busy.remove(&key);
+                self.publication.inventory_mut().exclude(&key, &listed.etag.0);
+                self.say_gone(key);
+            }
+            Found::There | Found::Changed => {
+                self.busy.remove(&key);
+            }
+            Found::Failed(error) => {
+                self.busy.remove(&key);
+                let times = self.failing.get(&key).map_or(0, |(times, _)| *times) + 1;
+                let pause = RETRY.0.saturating_mul(1 << times.min(10)).min(RETRY.1);
+                debug!(%key, %error, times, "can't be read");
+                if times > 1 {
+                    let count = self.failing.len();
+                    let others = if count > 0 { format!(", and {count} others") } else { String::new() };
+                    let reason = format!("'{key}' can't be read{others}: {error}; it is tried again");
+                    self.publication.status.trouble(&reason);
+                }
+                self.failing.insert(key, (times, Instant::now() + pause));
+            }
+        }
+    }
+
+    /// Says that an object is gone, if the catalog has it.
+    fn say_gone(&mut self, key: ObjectKey) {
+        if self.publication.inventory().get(&key).is_some() && self.busy.insert(key.clone()) {
+            self.waiting.push_back(Entry::Delete(key));
+        }
+    }
+
+    fn announce(&mut self, put: Put, done: oneshot::Sender<()>) {
+        self.busy.insert(put.key.clone());
+        self.waiting.push_back(Entry::Put(put));
+        let staged = self.staged.as_ref().map_or(0, |staged| staged.content().entries().len());
+        let after = self.view.said.entries + (staged + self.waiting.len()) as u64;
+        self.promises.push_back((after, done));
+    }
+
+    /// Signs the next operation, when there is something to say and nothing is being said.
+    fn stage(&mut self) -> bool {
+        let idle = self.waiting.is_empty() && self.queue.is_empty() && self.running.is_empty();
+        if !self.complete && self.listed && idle && self.failing.is_empty() && self.staged.is_none() {
+            self.complete = true;
+            self.waiting.push_back(Entry::Complete);
+        }
+        let Some(catalog) = Catalog::take(self.view.said, &mut self.waiting) else { return false };
+        let operation = CatalogOperation::sign(&self.node.key, self.view.log, self.view.head, now_micros(), catalog);
+        self.staged = Some(operation);
+        true
+    }
+
+    fn append(&self) -> Pending<Result<u64, StateError>> {
+        let operation = self.staged.as_ref()?;
+        let commit = Commit { local: LocalSeq(0), gone: 0, operations: vec![operation.raw().clone()] };
+        let (state, subject, expected) = (Arc::clone(&self.node.state), self.view.subject.clone(), self.state_seq);
+        Some(Box::pin(async move { state.append(&subject, &commit, expected).await }))
+    }
+
+    /// What was staged is durable.
+    async fn said(&mut self) -> Result<(), PublishError> {
+        let Some(operation) = self.staged.take() else { return Ok(()) };
+        let entries = operation.content().entries();
+        {
+            let mut inventory = self.publication.inventory_mut();
+            for entry in entries {
+                inventory.apply(entry);
+                if let Entry::Put(Put { key, .. }) | Entry::Delete(key) = entry {
+                    self.busy.remove(key);
+                }
+            }
+        }
+        self.view.said = operation.content().after();
+        self.view.head = Some(operation.head());
+        let bytes = operation.content().after().bytes.saturating_sub(operation.content().before().bytes);
+        self.publication.status.progress(Count { messages: entries.len() as u64, bytes });
+        self.publication.status.sealed_operation();
+        while self.promises.front().is_some_and(|(after, _)| *after <= self.view.said.entries) {
+            if let Some((_, done)) = self.promises.pop_front() {
+                let _ = done.send(());
+            }
+        }
+        if entries.contains(&Entry::Complete) {
+            self.remembered = Inventory::default();
+            for descriptor in std::mem::take(&mut self.older) {
+                let subject = self.node.state.own(descriptor.id());
+                self.node.state.forget_catalog(&descriptor, &subject, None).await?;
+            }
+            self.publication.set_complete();
+            self.node.blobs.sweep_outboards();
+            let inventory = self.publication.inventory();
+            let (objects, bytes) = (inventory.len(), inventory.bytes());
+            info!("{}: the catalog is complete: {objects} objects, {bytes} bytes", self.name());
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        self.publication.status.name()
+    }
+
+    /// Lets sessions see what is durable.
+    fn show(&mut self) {
+        let staged = self.staged.as_ref().map_or(0, |staged| staged.content().entries().len());
+        let pending = staged + self.waiting.len() + self.queue.len() + self.running.len();
+        self.view.pending = self.listed.then_some(pending as u64);
+        self.publication.show(&self.view);
+    }
+}

@@ -1,0 +1,14 @@
+//! The data path: what is published and how it is sent, what is subscribed to and how it is stored, for messages and
+//! for buckets. It knows no HTTP, no configuration file and no command line.
+
+#![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod blobs;
+pub mod metrics;
+pub mod node;
+pub mod publish;
+pub mod quiet;
+pub mod settings;
+pub mod status;
+pub mod telemetry;

@@ -1,0 +1,82 @@
+//! What the node's tasks share.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use p2panda_core::SigningKey;
+use rhio_core::id::PublicKey;
+use rhio_nats::client::Client;
+use rhio_net::connection::Connection;
+
+use crate::blobs::store::Blobs;
+use crate::metrics::Metrics;
+use crate::publish::registry::Registry;
+use crate::quiet::Quiet;
+use crate::status::Entry;
+use crate::telemetry::Telemetry;
+use rhio_nats::settings;
+use rhio_nats::state::StateStore;
+use rhio_net::links::Links;
+
+/// How long a peer may be out of reach before that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The node. Shared by reference count.
+#[derive(Clone)]
+pub struct Node {
+    /// Its public key.
+    pub me: PublicKey,
+    /// Its private key.
+    pub key: SigningKey,
+    /// How NATS is reached.
+    pub nats: Arc<settings::Nats>,
+    /// The connection for everything but writing to local streams.
+    pub client: Client,
+    /// Its logs and cursors.
+    pub state: Arc<StateStore>,
+    /// Its connections.
+    pub links: Links,
+    /// What is counted for operators.
+    pub metrics: Arc<Metrics>,
+    /// Where batches are traced, when they are.
+    pub telemetry: Telemetry,
+    /// What it publishes.
+    pub registry: Arc<Registry>,
+    /// Its buckets.
+    pub blobs: Arc<Blobs>,
+    /// When the process started, in milliseconds since the Unix epoch.
+    pub started: u64,
+    /// Time between two listings of a bucket.
+    pub poll_interval: Duration,
+    /// Holds appliers still while an author takes its operations back.
+    pub quiet: Arc<Quiet>,
+}
+
+impl Node {
+    /// The NATS server that this node talks to; another one after every restart of the server.
+    pub fn server_id(&self) -> String {
+        self.client.server_info().server_id
+    }
+
+    /// A connection with a peer that something is subscribed to. Waits for it, and says so when that takes long.
+    pub async fn reach(&self, peer: &PublicKey, status: &Entry) -> Connection {
+        if let Ok(connection) = tokio::time::timeout(PATIENCE, self.links.wait(peer)).await {
+            return connection;
+        }
+        let reason = if self.links.is_refused_by(peer) {
+            format!("{peer} refuses us: our public key {} must be added to its 'nodes'", self.me)
+        } else if self.links.can_dial(peer) {
+            format!("not connected to {peer}")
+        } else {
+            format!("not connected to {peer}, and no address of it is known; add one to its entry in 'nodes'")
+        };
+        status.waiting(&reason);
+        self.links.wait(peer).await
+    }
+}
+
+/// Microseconds since the Unix epoch.
+pub fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

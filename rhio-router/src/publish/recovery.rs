@@ -1,0 +1,309 @@
+//! Gathers the evidence that [`rhio_core::seal::recover`] decides by, before a log is written to.
+
+use std::time::Duration;
+
+use rhio_core::commit::Commit;
+use rhio_core::id::{OpSeq, PublicKey, SourceSeq};
+use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::record::Position;
+use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, Unsettled, recover};
+use rhio_core::wire::{Frame, LogState};
+use tracing::{debug, info, warn};
+
+use crate::node::{Node, now_micros};
+use rhio_nats::source::SourceStream;
+use rhio_nats::state::{LogSubject, StateError};
+use rhio_net::stream;
+
+use super::registry::Publication;
+use super::sealing::SealError;
+
+/// How long readers have to answer before the log is closed rather than continued.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a reader that answers may take to send its next operation.
+const NEXT: Duration = Duration::from_secs(20);
+/// Closed logs that are kept for readers that come late.
+const MAX_CLOSED: usize = 32;
+
+/// A log to write to.
+pub struct Recovered {
+    /// What it is about.
+    pub descriptor: LogDescriptor,
+    /// Where it ends.
+    pub tail: Tail,
+    /// Where the consumer starts.
+    pub after: Position,
+    /// Sequence number of its last commit in the state stream; 0 for none.
+    pub state_seq: u64,
+    /// The logs before it.
+    pub closed: Vec<LogState>,
+}
+
+/// What a subscriber's word has made doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nothing.
+    None,
+    /// It holds more than this node.
+    Behind,
+    /// It holds something else.
+    Diverged,
+}
+
+struct Known {
+    descriptor: LogDescriptor,
+    subject: LogSubject,
+    tail: Tail,
+    state_seq: u64,
+}
+
+/// Finds the log to continue, or begins one.
+///
+/// # Errors
+/// When NATS does not answer.
+pub async fn find_log(
+    node: &Node,
+    publication: &Publication,
+    source: &SourceStream,
+    doubt: Doubt,
+) -> Result<Recovered, SealError> {
+    let server = node.server_id();
+    let (mut known, spare) = known_logs(node, publication, source.created(), &server).await?;
+    let current = known.last().filter(|log| log.descriptor.created == source.created()).map(|log| log.descriptor.id());
+    let mut evidence = Evidence { tail: None, same_server: true, all_answered: true, record: TailRecord::Held };
+    if let (Some(log), Some(last)) = (current, known.last_mut()) {
+        evidence.same_server = spare.is_none()
+            && doubt == Doubt::None
+            && node.state.noted_server(log).await?.is_some_and(|(noted, _)| noted == server);
+        if spare.is_some() {
+            evidence.all_answered = false;
+        } else if !evidence.same_server {
+            evidence.all_answered = take_back(node, publication, last).await? && doubt != Doubt::Diverged;
+        }
+        evidence.tail = Some(last.tail);
+        evidence.record = check_record(source, last.tail).await?;
+    }
+    let plan = recover(evidence);
+    let mut closed: Vec<LogState> = known.iter().map(closed_state).collect();
+    let mut forget = Vec::new();
+    let recovered = match (plan, known.last()) {
+        (Plan::Continue(tail), Some(last)) => {
+            closed.pop();
+            let (descriptor, state_seq) = (last.descriptor.clone(), last.state_seq);
+            Recovered { descriptor, tail, after: tail.through, state_seq, closed }
+        }
+        (plan, last) => {
+            let (mut after, reason) = match plan {
+                Plan::Begin { after, reason } => (after, reason),
+                Plan::Continue(tail) => (tail.through, Unsettled::First),
+            };
+            // Where the other log parts from this one is not known; and what only a log covers that is forgotten for
+            // good would never reach a reader that comes late. Readers leave out what they have.
+            if doubt == Doubt::Diverged || known.len() >= MAX_CLOSED {
+                after = Position::default();
+            }
+            if known.len() >= MAX_CLOSED {
+                forget = known.iter().map(|log| (log.descriptor.clone(), log.subject.clone())).collect();
+                closed.clear();
+            }
+            if let Some((descriptor, after)) = spare.filter(|_| forget.is_empty() && doubt == Doubt::None) {
+                debug!("{}: goes on with log {}", publication.status.name(), descriptor.id().short());
+                return Ok(Recovered { descriptor, tail: Tail::default(), after, state_seq: 0, closed });
+            }
+            let epoch = (now_micros() / 1000).max(last.map_or(0, |log| log.descriptor.epoch + 1));
+            let descriptor = LogDescriptor {
+                author: node.me,
+                stream: publication.stream.clone(),
+                created: source.created(),
+                filter: publication.filter.clone(),
+                epoch,
+            };
+            node.state.put_descriptor(&descriptor).await?;
+            failpoint::hit("log-described");
+            match reason {
+                Unsettled::First => info!("{}: begins log {}", publication.status.name(), descriptor.id().short()),
+                Unsettled::SourceForgot => warn!(
+                    "{}: the stream lost messages that were sealed (behind {}); begins a new log",
+                    publication.status.name(),
+                    after.seq
+                ),
+                Unsettled::ReaderSilent => warn!(
+                    "{}: NATS was started anew and not every reader could be asked what it holds; begins a new log",
+                    publication.status.name()
+                ),
+            }
+            Recovered { descriptor, tail: Tail::default(), after, state_seq: 0, closed }
+        }
+    };
+    node.state.note_server(recovered.descriptor.id(), &server, recovered.after).await?;
+    failpoint::hit("server-noted");
+    for (descriptor, subject) in forget {
+        node.state.forget(&descriptor, &subject).await?;
+    }
+    Ok(recovered)
+}
+
+/// This publication's logs that hold anything, oldest first. Empty ones were begun and never used; the newest of them is
+/// good for use when it was begun with the server that still runs.
+async fn known_logs(
+    node: &Node,
+    publication: &Publication,
+    created: u64,
+    server: &str,
+) -> Result<(Vec<Known>, Option<(LogDescriptor, Position)>), SealError> {
+    let mut known: Vec<Known> = Vec::new();
+    let mut spare: Option<(LogDescriptor, Position)> = None;
+    for descriptor in node.state.descriptors(node.me).await? {
+        if descriptor.stream != publication.stream || descriptor.filter != publication.filter {
+            continue;
+        }
+        let subject = node.state.own(descriptor.id());
+        let Some(last) = node.state.last(&subject).await? else {
+            let noted = node.state.noted_server(descriptor.id()).await?;
+            let usable = noted.filter(|(noted, _)| noted == server && descriptor.created == created);
+            let unused = match usable {
+                Some((_, after)) => spare.replace((descriptor, after)).map(|(before, _)| before),
+                None => Some(descriptor),
+            };
+            if let Some(unused) = unused {
+                node.state.forget(&unused, &node.state.own(unused.id())).await?;
+            }
+            continue;
+        };
+        let operation = last.operations(&node.state)?.pop();
+        let Some(operation) = operation else { continue };
+        known.push(Known { descriptor, subject, tail: Tail::after(&operation), state_seq: last.seq });
+    }
+    // Descriptors come oldest first: a spare one that is followed by a log in use is of no use.
+    if let (Some((unused, _)), Some(last)) = (&spare, known.last())
+        && unused.epoch < last.descriptor.epoch
+    {
+        node.state.forget(unused, &node.state.own(unused.id())).await?;
+        spare = None;
+    }
+    Ok((known, spare))
+}
+
+fn closed_state(log: &Known) -> LogState {
+    LogState {
+        descriptor: log.descriptor.clone(),
+        closed: true,
+        head: log.tail.head,
+        through: log.tail.through,
+        total: log.tail.total,
+        pending: Some(0),
+    }
+}
+
+/// Asks every reader for operations that this node signed and forgot, and appends them again. Returns whether every
+/// reader has answered.
+async fn take_back(node: &Node, publication: &Publication, log: &mut Known) -> Result<bool, SealError> {
+    let readers: Vec<PublicKey> =
+        node.links.known().into_iter().filter(|peer| *peer != node.me && publication.admits(peer)).collect();
+    // Readers that are not listed can't be asked.
+    let mut all = !publication.is_open();
+    let links: Vec<_> = futures_util::future::join_all(
+        readers
+            .iter()
+            .map(|peer| async move { (*peer, tokio::time::timeout(GRACE, node.links.reach(peer)).await.ok()) }),
+    )
+    .await;
+    for (peer, connection) in links {
+        let answered = match connection {
+            Some(connection) => ask(node, log, peer, &connection).await?,
+            None => false,
+        };
+        if !answered {
+            info!(peer = %peer, "{}: a reader could not be asked what it holds", publication.status.name());
+        }
+        all &= answered;
+    }
+    Ok(all)
+}
+
+/// Asks one reader. `false` when it did not answer to the end.
+async fn ask(
+    node: &Node,
+    log: &mut Known,
+    peer: PublicKey,
+    connection: &rhio_net::connection::Connection,
+) -> Result<bool, SealError> {
+    let id = log.descriptor.id();
+    let next = |tail: &Tail| tail.head.map_or(OpSeq(0), |head| head.seq.next());
+    let Ok((mut writer, mut reader)) = stream::open(connection).await else { return Ok(false) };
+    if writer.send(&Frame::Recall { log: id, from: next(&log.tail) }).await.is_err() {
+        return Ok(false);
+    }
+    let mut taken = 0u64;
+    loop {
+        let frame = match tokio::time::timeout(NEXT, reader.next()).await {
+            Ok(Ok(Some(frame))) => frame,
+            _ => return Ok(false),
+        };
+        let raw = match frame {
+            Frame::Operation(raw) => raw,
+            Frame::End => break,
+            _ => return Ok(false),
+        };
+        // Our own signature, and the chain from what the state stream still has: nobody can slip anything in.
+        let operation = match Operation::verify(raw) {
+            Ok(operation) => operation,
+            Err(error) => {
+                warn!(peer = %peer, %error, "a reader returned what this node did not sign");
+                return Ok(true);
+            }
+        };
+        if operation.seq() < next(&log.tail) {
+            continue;
+        }
+        if operation.belongs_to(node.me, id).is_err() || operation.follows(log.tail.head).is_err() {
+            warn!(peer = %peer, "a reader holds operations that do not continue this node's log");
+            return Ok(false);
+        }
+        let commit = Commit { local: Default::default(), gone: 0, operations: vec![operation.raw().clone()] };
+        log.state_seq = node.state.append(&log.subject, &commit, log.state_seq).await?;
+        log.tail = Tail::after(&operation);
+        failpoint::hit("operation-taken-back");
+        taken += 1;
+    }
+    if taken > 0 {
+        warn!(peer = %peer, operations = taken, "took back operations that the state stream had lost");
+    }
+    Ok(true)
+}
+
+/// Compares the end of the log with what the source's stream holds there.
+///
+/// Looking at the last record alone would not do: the stream may have forgotten it and have given its number to another
+/// message that was deleted since, which looks as if the record had expired. Whatever was stored later than the record
+/// must have a greater sequence number; the first such message decides.
+async fn check_record(source: &SourceStream, tail: Tail) -> Result<TailRecord, SealError> {
+    let through = tail.through;
+    if tail.head.is_none() {
+        return Ok(TailRecord::Held);
+    }
+    let later = source.first_after(through.time).await?;
+    let (_, _, last) = source.bounds().await?;
+    let held = match later {
+        Some(first) if first <= through.seq => SourceSeq(first.0.saturating_sub(1)),
+        _ if last < through.seq => last,
+        _ => {
+            return Ok(match source.time_of(through.seq).await? {
+                Some(time) if time == through.time => TailRecord::Held,
+                None => TailRecord::Expired,
+                // A queue can't be asked by time: from the beginning, then. What is known is left out.
+                Some(_) => TailRecord::Forgotten(Position::default()),
+            });
+        }
+    };
+    Ok(TailRecord::Forgotten(Position { seq: held, time: through.time }))
+}
+
+impl From<StateError> for SealError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Refused { .. } => Self::OtherWriter,
+            error => Self::State(error),
+        }
+    }
+}

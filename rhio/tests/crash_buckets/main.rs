@@ -1,9 +1,0 @@
-//! Processes and servers die while objects are on their way. Afterwards both buckets hold the same, nothing is left
-//! behind, and nothing was fetched that was there.
-
-#[path = "../common/mod.rs"]
-mod common;
-
-mod points;
-mod servers;
-mod support;

@@ -1,0 +1,5 @@
+//! Messages of one cluster in another: once, in order, unchanged but for headers that would steer JetStream twice.
+
+mod headers;
+mod replication;
+mod sizes;

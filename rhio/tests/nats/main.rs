@@ -1,0 +1,4 @@
+//! Logging in at real NATS servers.
+
+mod auth;
+mod connect;

@@ -1,0 +1,4 @@
+//! JetStream streams as they are in the field: missing, full, purged, work queues.
+
+mod source;
+mod troubles;
