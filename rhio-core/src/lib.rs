@@ -12,7 +12,7 @@ pub mod object;
 pub mod policy;
 pub mod record;
 pub mod seal;
-pub mod select;
 pub mod secret;
+pub mod select;
 pub mod subject;
 pub mod wire;

@@ -9,7 +9,7 @@ use async_nats::{HeaderMap, jetstream};
 use futures_util::StreamExt;
 use rhio_core::headers;
 use rhio_core::id::{PublicKey, SourceSeq};
-use rhio_core::manifest::Manifest;
+use rhio_core::manifest::Entry;
 use rhio_core::record::{CanonicalRecord, Position, RecordError, SourceRecord};
 use rhio_core::subject::Filter;
 use thiserror::Error;
@@ -352,16 +352,16 @@ pub struct History {
 }
 
 impl History {
-    /// The records of a manifest that the stream still holds, in its order. Those before `skip` are not read.
+    /// The records of these entries that the stream still holds, in its order. Those before `skip` are not read.
     ///
     /// # Errors
     /// When NATS does not answer.
     pub async fn records(
         &mut self,
-        manifest: &Manifest,
+        entries: &[Entry],
         skip: impl Fn(Position) -> bool,
     ) -> Result<Vec<SourceRecord>, SourceError> {
-        let positions = manifest.entries().iter().map(|entry| entry.position);
+        let positions = entries.iter().map(|entry| entry.position);
         let wanted: Vec<Position> = positions.filter(|position| !skip(*position)).collect();
         if self.source.queue {
             // A work queue allows no second consumer, so its messages are read one by one.

@@ -1,17 +1,12 @@
 //! rhio's own stream: the signed operations that this node holds, and its cursors. There is no other durable state.
 //!
-//! | subject | what the messages hold |
-//! | --- | --- |
-//! | `$RHIO.<node>.ops.<node>.<log>` | own log: one [`Commit`] with one operation each |
-//! | `$RHIO.<node>.ops.<author>.<log>.<subscription>` | a log as it was applied: [`Commit`]s; the last one is the cursor |
-//! | `$RHIO.<node>.log.<author>.<log>` | the log's descriptor |
-//! | `$RHIO.<node>.server.<log>` | id of the NATS server that acknowledged the end of an own log |
-//! | `$RHIO.<node>.catalog.<author>.<log>` | a catalog's descriptor; its operations are under `ops` like a message log's |
-//! | `$RHIO.<node>.landed.<log>.<subscription>` | which entries of a catalog are settled; only the last message counts |
-//! | `$RHIO.<node>.upload.<name>` | an upload in parts that is under way; only the last message counts |
+//! What stands where is in [`subject`].
 //!
 //! Every append names the sequence number of the last message on its subject (compare-and-set). Of two processes that
 //! append to one log, one is refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
@@ -20,10 +15,11 @@ use async_nats::jetstream::stream::{Config as StreamConfig, RawMessageErrorKind,
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use rhio_core::codec::Reader;
-use rhio_core::commit::Commit;
+use rhio_core::codec::{DecodeError, Reader};
 use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
-use rhio_core::operation::{LogDescriptor, Operation, SignedOperation};
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::{Operation, OperationError};
 use rhio_core::record::Position;
 use thiserror::Error;
 use tracing::warn;
@@ -34,11 +30,13 @@ use super::client::Client;
 use super::reader::ReadError;
 use super::scan::Scan;
 
-mod catalogs;
-mod holdings;
+use subject::StateSubject;
 
-pub use catalogs::Note;
-pub use holdings::Held;
+mod holdings;
+mod notes;
+pub mod subject;
+
+pub use notes::Note;
 
 /// What went wrong with the state stream.
 #[derive(Debug, Error)]
@@ -67,6 +65,16 @@ pub enum StateError {
         /// What is wrong.
         reason: String,
     },
+    /// Something that another version of rhio wrote, which this one does not read.
+    #[error("state stream {stream}, message {seq}: written by another version of rhio ({format})")]
+    Format {
+        /// The stream's name.
+        stream: String,
+        /// Its sequence number.
+        seq: u64,
+        /// Which formats it is about.
+        format: DecodeError,
+    },
     /// Reading a range of it failed.
     #[error("state stream: {0}")]
     Read(#[from] ReadError),
@@ -89,9 +97,7 @@ impl Stored {
     /// # Errors
     /// When the bytes were damaged since.
     pub fn operations(&self, state: &StateStore) -> Result<Vec<Operation>, StateError> {
-        let read = |raw: &Bytes| Operation::read_stored(raw.clone());
-        let all: Result<Vec<_>, _> = self.commit.operations.iter().map(read).collect();
-        all.map_err(|error| state.damaged(self.seq, error.to_string()))
+        self.commit.operations.iter().map(|raw| state.operation(self.seq, raw.clone())).collect()
     }
 }
 
@@ -113,9 +119,10 @@ pub struct StateStore {
     context: jetstream::Context,
     stream: Stream,
     name: String,
-    prefix: String,
     node: PublicKey,
     wanted: StreamConfig,
+    /// It was said that another version of rhio has written here.
+    foreign: Arc<AtomicBool>,
 }
 
 impl StateStore {
@@ -127,7 +134,7 @@ impl StateStore {
         let context = jetstream::new(client.sdk.clone());
         let name = config.stream.clone();
         let failed = |source: async_nats::Error| StateError::Nats { stream: name.clone(), source };
-        let prefix = format!("$RHIO.{node}");
+        let prefix = subject::prefix(node);
         let subjects = format!("{prefix}.>");
         let wanted = StreamConfig {
             name: name.clone(),
@@ -157,7 +164,7 @@ impl StateStore {
             config.subjects.push(subjects);
             context.update_stream(config).await.map_err(|e| failed(e.into()))?;
         }
-        Ok(Self { client: client.clone(), context, stream, name, prefix, node, wanted })
+        Ok(Self { client: client.clone(), context, stream, name, node, wanted, foreign: Arc::default() })
     }
 
     /// Creates the stream again when somebody has deleted it.
@@ -178,12 +185,13 @@ impl StateStore {
 
     /// The subject of an own log.
     pub fn own(&self, log: LogId) -> LogSubject {
-        LogSubject(format!("{}.ops.{}.{log}", self.prefix, self.node))
+        LogSubject(StateSubject::Operations { author: self.node, log, subscription: None }.of(self.node))
     }
 
     /// The subject of another author's log, as `subscription` applies it.
     pub fn applied(&self, author: PublicKey, log: LogId, subscription: &str) -> LogSubject {
-        LogSubject(format!("{}.ops.{author}.{log}.{subscription}", self.prefix))
+        let subscription = Some(subscription.to_owned());
+        LogSubject(StateSubject::Operations { author, log, subscription }.of(self.node))
     }
 
     fn failed(&self, source: impl Into<async_nats::Error>) -> StateError {
@@ -192,6 +200,21 @@ impl StateStore {
 
     fn damaged(&self, seq: u64, reason: String) -> StateError {
         StateError::Damaged { stream: self.name.clone(), seq, reason }
+    }
+
+    /// Reads an operation that stands at this place.
+    fn operation(&self, seq: u64, raw: Bytes) -> Result<Operation, StateError> {
+        Operation::read_stored(raw).map_err(|error| match error {
+            OperationError::Decode(error) => self.undecoded(seq, error),
+            error => self.damaged(seq, error.to_string()),
+        })
+    }
+
+    fn undecoded(&self, seq: u64, error: DecodeError) -> StateError {
+        match error {
+            format @ DecodeError::Version { .. } => StateError::Format { stream: self.name.clone(), seq, format },
+            error => self.damaged(seq, error.to_string()),
+        }
     }
 
     /// The last commit of a log.
@@ -204,7 +227,7 @@ impl StateStore {
     }
 
     fn stored(&self, (seq, time): (u64, u64), payload: Bytes) -> Result<Stored, StateError> {
-        let commit = Commit::decode(payload).map_err(|error| self.damaged(seq, format!("commit {error}")))?;
+        let commit = Commit::decode(payload).map_err(|error| self.undecoded(seq, error))?;
         Ok(Stored { seq, time, commit })
     }
 
@@ -261,7 +284,7 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer.
     pub async fn put_descriptor(&self, descriptor: &LogDescriptor) -> Result<(), StateError> {
-        let subject = format!("{}.log.{}.{}", self.prefix, descriptor.author, descriptor.id());
+        let subject = describes(descriptor).of(self.node);
         let encoded = descriptor.encode();
         match self.last_message(&subject).await? {
             Some((_, payload)) if payload == encoded => Ok(()),
@@ -269,22 +292,39 @@ impl StateStore {
         }
     }
 
-    /// Every log of this author that the node knows of, oldest epoch first.
+    /// Every log of this author that the node knows of, oldest epoch first. Those that another version of rhio wrote are
+    /// passed over, which is logged.
     ///
     /// # Errors
     /// When NATS does not answer, or a descriptor is damaged.
     pub async fn descriptors(&self, author: PublicKey) -> Result<Vec<LogDescriptor>, StateError> {
-        let filter = format!("{}.log.{author}.*", self.prefix);
+        let filter = format!("{}.log.{author}.*", subject::prefix(self.node));
         let mut scan = Scan::open(&self.client, &self.stream, &filter, 1, false).await?;
         let mut logs = Vec::new();
         while let Some(message) = scan.next().await? {
             let read = LogDescriptor::read(&mut Reader::new(message.payload.clone()));
-            let log = read.map_err(|e| self.damaged(message.seq, e.to_string()))?;
-            if !logs.contains(&log) {
-                logs.push(log);
+            match read.map_err(|error| self.undecoded(message.seq, error)) {
+                Ok(log) if !logs.contains(&log) => logs.push(log),
+                Ok(_) => {}
+                Err(error @ StateError::Format { .. }) => {
+                    if !self.foreign.swap(true, Ordering::Relaxed) {
+                        warn!("{error}; what it describes begins anew in a new log, nothing is written twice");
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         logs.sort_by_key(|log| log.epoch);
+        Ok(logs)
+    }
+
+    /// The logs of an author's bucket that the node knows of, oldest epoch first.
+    ///
+    /// # Errors
+    /// When NATS does not answer, or a descriptor is damaged.
+    pub async fn bucket_logs(&self, author: PublicKey, bucket: &str) -> Result<Vec<LogDescriptor>, StateError> {
+        let mut logs = self.descriptors(author).await?;
+        logs.retain(|log| log.bucket_name() == Some(bucket));
         Ok(logs)
     }
 
@@ -294,7 +334,7 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer.
     pub async fn noted_server(&self, log: LogId) -> Result<Option<(String, Position)>, StateError> {
-        let found = self.last_message(&format!("{}.server.{log}", self.prefix)).await?;
+        let found = self.last_message(&StateSubject::Server(log).of(self.node)).await?;
         Ok(found.map(|(_, payload)| {
             let text = String::from_utf8_lossy(&payload).into_owned();
             let mut parts = text.split(' ');
@@ -309,7 +349,7 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer.
     pub async fn note_server(&self, log: LogId, server: &str, after: Position) -> Result<(), StateError> {
-        let subject = format!("{}.server.{log}", self.prefix);
+        let subject = StateSubject::Server(log).of(self.node);
         let note = format!("{server} {} {}", after.seq, after.time);
         self.put(subject.clone(), Bytes::from(note)).await?;
         if let Some(((seq, _), _)) = self.last_message(&subject).await? {
@@ -360,10 +400,7 @@ impl StateStore {
 
     /// The number of one of a commit's operations.
     fn op_seq(&self, stored: &Stored, raw: Option<&Bytes>) -> Result<OpSeq, StateError> {
-        let raw = raw.cloned().unwrap_or_default();
-        // Whatever it is about.
-        let operation = SignedOperation::<Bytes>::read_stored(raw);
-        Ok(operation.map_err(|e| self.damaged(stored.seq, e.to_string()))?.seq())
+        self.operation(stored.seq, raw.cloned().unwrap_or_default()).map(|operation| operation.seq())
     }
 
     /// Reads a log's commits in order, from a place in the state stream to its present end.
@@ -383,13 +420,24 @@ impl StateStore {
         self.purge(&subject.0, keep_from).await
     }
 
-    /// Drops a log and its descriptor.
+    /// Drops a log, or this node's copy of one, and what is noted about it. The descriptor goes with the last copy.
     ///
     /// # Errors
     /// When NATS does not answer.
-    pub async fn forget(&self, descriptor: &LogDescriptor, subject: &LogSubject) -> Result<(), StateError> {
-        let described = format!("{}.log.{}.{}", self.prefix, descriptor.author, descriptor.id());
-        for subject in [subject.0.clone(), format!("{}.server.{}", self.prefix, descriptor.id()), described] {
+    pub async fn forget(
+        &self,
+        descriptor: &LogDescriptor,
+        subject: &LogSubject,
+        note: Option<&Note>,
+    ) -> Result<(), StateError> {
+        let log = descriptor.id();
+        let mut subjects = vec![subject.0.clone()];
+        subjects.extend(note.map(|note| note.subject.clone()));
+        let others = self.copies(descriptor.author, log).await?;
+        if others.iter().all(|other| other == subject) {
+            subjects.extend([StateSubject::Server(log).of(self.node), describes(descriptor).of(self.node)]);
+        }
+        for subject in subjects {
             self.stream.purge().filter(subject).await.map_err(|e| self.failed(e))?;
         }
         Ok(())
@@ -400,7 +448,7 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer.
     pub async fn copies(&self, author: PublicKey, log: LogId) -> Result<Vec<LogSubject>, StateError> {
-        let filter = format!("{}.ops.{author}.{log}.*", self.prefix);
+        let filter = StateSubject::Operations { author, log, subscription: Some("*".to_owned()) }.of(self.node);
         let info = self.stream.info_with_subjects(filter).await.map_err(|e| self.failed(e))?;
         let subjects = info.collect::<Vec<_>>().await;
         subjects
@@ -414,6 +462,10 @@ impl StateStore {
         purge.await.map_err(|e| self.failed(e))?;
         Ok(())
     }
+}
+
+fn describes(descriptor: &LogDescriptor) -> StateSubject {
+    StateSubject::Descriptor { author: descriptor.author, log: descriptor.id() }
 }
 
 /// Sequence number and time.

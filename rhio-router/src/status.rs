@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rhio_core::apply::Violation;
 use rhio_core::id::LogId;
-use rhio_core::operation::{Head, OperationError};
+use rhio_core::log::operation::{Head, OperationError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 

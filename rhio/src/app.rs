@@ -29,11 +29,11 @@ use rhio_router::apply::subscription::{self, Subscription};
 use rhio_router::blobs::publication::BucketPublication;
 use rhio_router::blobs::store::Blobs;
 use rhio_router::blobs::subscribing::{self, BucketSubscription};
-use rhio_router::blobs::{blob_session, catalog_session, notifications, parts, publishing};
+use rhio_router::blobs::{blob_session, notifications, parts, publishing};
 use rhio_router::metrics::Metrics;
 use rhio_router::node::{Node, now_micros};
 use rhio_router::publish::registry::{Publication, Registry};
-use rhio_router::publish::{recall, sealing, session, watching};
+use rhio_router::publish::{pulling, sealing, session, watching};
 
 /// How long tasks may take to end when the process shuts down; Kubernetes gives 30 s for everything, users expect 10.
 const GRACE: Duration = Duration::from_secs(5);
@@ -466,9 +466,8 @@ async fn serve_stream(node: &Node, mut incoming: Incoming) {
     let connection = incoming.connection.clone();
     let first = tokio::time::timeout(FIRST_FRAME, incoming.reader.next()).await;
     let outcome: Result<(), session::SessionError> = match first {
-        Ok(Ok(Some(Frame::Watch { filter }))) => watching::serve(node, incoming, filter).await.map_err(Into::into),
-        Ok(Ok(Some(Frame::Pull(pull)))) => session::serve(node, incoming, pull).await,
-        Ok(Ok(Some(Frame::Bucket(pull)))) => catalog_session::serve(node, incoming, pull).await,
+        Ok(Ok(Some(Frame::Watch(interest)))) => watching::serve(node, incoming, interest).await.map_err(Into::into),
+        Ok(Ok(Some(Frame::Pull(pull)))) => pulling::serve(node, incoming, pull).await,
         Ok(Ok(Some(Frame::Blob))) => match blob_session::serve(node, incoming).await {
             Err(blob_session::BlobError::Stream(error)) => Err(error.into()),
             Err(error) if error.is_violation() => {
@@ -479,7 +478,6 @@ async fn serve_stream(node: &Node, mut incoming: Incoming) {
             // Said where it happened.
             Ok(()) | Err(_) => Ok(()),
         },
-        Ok(Ok(Some(Frame::Recall { log, from }))) => recall::serve(node, incoming, log, from).await,
         Ok(Ok(Some(_))) => Err(rhio_net::stream::StreamError::Unexpected.into()),
         Ok(Ok(None)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),

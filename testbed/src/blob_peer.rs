@@ -14,11 +14,15 @@ use rhio_blobs::bucket::{Bucket, Condition, Content, Labels};
 use rhio_blobs::hashing::Hasher;
 use rhio_blobs::outboard::OutboardStore;
 use rhio_blobs::serve::{BlobRequest, Source, read_request, respond};
-use rhio_core::catalog::{Catalog, CatalogDescriptor, CatalogOperation, Entry, Put, Said};
-use rhio_core::id::{BlobHash, OpSeq};
+use rhio_core::catalog::{Catalog, Entry, Put};
+use rhio_core::id::BlobHash;
+use rhio_core::log::body::Body;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::{Head, Operation};
+use rhio_core::log::total::Total;
 use rhio_core::object::{Attributes, ObjectKey};
-use rhio_core::operation::Head;
-use rhio_core::wire::{BucketPull, CatalogState, Frame};
+use rhio_core::record::Position;
+use rhio_core::wire::{Batch, Frame, LogState, Pull};
 use rhio_net::connection::Connection;
 use rhio_net::stream::{FrameReader, FrameWriter};
 use tempfile::TempDir;
@@ -29,62 +33,73 @@ use super::SOON;
 #[derive(Clone)]
 pub struct CatalogLog {
     pub key: SigningKey,
-    pub descriptor: CatalogDescriptor,
+    pub descriptor: LogDescriptor,
     pub head: Option<Head>,
-    pub said: Said,
-    pub operations: Vec<CatalogOperation>,
+    pub total: Total,
+    pub operations: Vec<Operation>,
 }
 
 impl CatalogLog {
     /// An empty one.
     pub fn of(key: &SigningKey, bucket: &str) -> Self {
-        let author = key.verifying_key().into();
-        let descriptor = CatalogDescriptor { author, bucket: bucket.to_owned(), epoch: 1_700_000_000_000 };
-        Self { key: key.clone(), descriptor, head: None, said: Said::default(), operations: Vec::new() }
+        let descriptor = LogDescriptor::bucket(key.verifying_key().into(), 1_700_000_000_000, bucket);
+        Self { key: key.clone(), descriptor, head: None, total: Total::default(), operations: Vec::new() }
     }
 
     /// The next operation, without going on.
-    pub fn next(&self, entries: Vec<Entry>) -> CatalogOperation {
-        self.sign(&self.key, self.said, entries)
+    pub fn next(&self, entries: Vec<Entry>) -> Operation {
+        self.sign(&self.key, self.total, entries)
     }
 
     /// The same with any key, and with whatever it says that came before.
-    pub fn sign(&self, key: &SigningKey, before: Said, entries: Vec<Entry>) -> CatalogOperation {
-        let catalog = Catalog::new(before, entries).expect("a catalog");
-        CatalogOperation::sign(key, self.descriptor.id(), self.head, 1_700_000_000_000_000, catalog)
+    pub fn sign(&self, key: &SigningKey, before: Total, entries: Vec<Entry>) -> Operation {
+        self.sign_any(key, Body { before, content: Catalog::new(entries).expect("a catalog").into() })
+    }
+
+    /// The same with anything in it.
+    pub fn sign_any(&self, key: &SigningKey, body: Body) -> Operation {
+        Operation::sign(key, self.descriptor.id(), self.head, 1_700_000_000_000_000, body)
     }
 
     /// Goes on with these.
     pub fn add(&mut self, entries: Vec<Entry>) {
         let operation = self.next(entries);
         self.head = Some(operation.head());
-        self.said = operation.content().after();
+        self.total = operation.after();
         self.operations.push(operation);
     }
 
-    /// How far it is, for a session that begins there.
-    pub fn state(&self, from: OpSeq) -> CatalogState {
-        let (head, said) = (self.head, self.said);
-        CatalogState { descriptor: self.descriptor.clone(), from, head, said, pending: Some(0) }
+    /// How far it is.
+    pub fn state(&self) -> LogState {
+        LogState {
+            descriptor: self.descriptor.clone(),
+            closed: false,
+            head: self.head,
+            through: Position::default(),
+            total: self.total,
+            pending: Some(0),
+        }
     }
 
-    /// That as a frame, from its beginning on.
+    /// That as a frame.
     pub fn told(&self) -> Bytes {
-        Frame::Catalog(self.state(OpSeq(0))).encode()
+        Frame::Logs(vec![self.state()]).encode()
     }
 
-    /// What an honest author answers to a pull.
-    pub fn answer(&self, pull: &BucketPull) -> Vec<Bytes> {
-        let held = pull.held.filter(|held| held.log == self.descriptor.id());
-        let from = held.map_or(OpSeq(0), |held| held.next);
-        let missing = self.operations.iter().filter(|operation| operation.seq() >= from).map(frame);
-        std::iter::once(Frame::Catalog(self.state(from)).encode()).chain(missing).collect()
+    /// What an honest author sends for a pull.
+    pub fn sent(&self, pull: &Pull) -> Vec<Bytes> {
+        self.operations.iter().filter(|operation| operation.seq() >= pull.next).map(frame).collect()
+    }
+
+    /// What an honest author answers.
+    pub fn answers(self) -> Answer {
+        Answer { watch: vec![self.told()], pull: Box::new(move |pull| self.sent(pull)) }
     }
 }
 
 /// An operation as it is sent.
-pub fn frame(operation: &CatalogOperation) -> Bytes {
-    Frame::Operation(operation.raw().clone()).encode()
+pub fn frame(operation: &Operation) -> Bytes {
+    Frame::Batch(Batch::bare(operation.raw().clone())).encode()
 }
 
 /// Content with its hash tree.
@@ -145,8 +160,20 @@ pub enum Then {
 
 /// Spoils a response: the bytes that are asked for, the honest response, and what follows it.
 pub type Manner = Box<dyn Fn(Range<u64>, &mut Vec<u8>) -> Then + Send + Sync>;
-/// Answers a pull with frames.
-pub type Answer = Box<dyn Fn(&BucketPull) -> Vec<Bytes> + Send + Sync>;
+/// Answers with frames.
+pub struct Answer {
+    /// To a watch.
+    pub watch: Vec<Bytes>,
+    /// To a pull.
+    pub pull: Box<dyn Fn(&Pull) -> Vec<Bytes> + Send + Sync>,
+}
+
+impl Answer {
+    /// The same to every pull.
+    pub fn new(watch: Vec<Bytes>, pull: Vec<Bytes>) -> Self {
+        Self { watch, pull: Box::new(move |_| pull.clone()) }
+    }
+}
 
 /// What an author does that a test plays.
 pub struct Author {
@@ -190,13 +217,19 @@ impl Author {
     async fn serve_stream(&self, send: SendStream, recv: RecvStream) {
         let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(recv));
         match reader.next().await {
-            Ok(Some(Frame::Bucket(pull))) => {
-                let answer = (self.answer.lock().expect("a lock"))(&pull);
+            Ok(Some(frame @ (Frame::Watch(_) | Frame::Pull(_)))) => {
+                let answer = {
+                    let answer = self.answer.lock().expect("a lock");
+                    match &frame {
+                        Frame::Pull(pull) => (answer.pull)(pull),
+                        _ => answer.watch.clone(),
+                    }
+                };
                 for bytes in answer {
                     let _ = writer.send_bytes(bytes).await;
                 }
                 // The stream stays open until the other side is gone.
-                let _ = reader.next().await;
+                while let Ok(Some(_)) = reader.next().await {}
             }
             Ok(Some(Frame::Blob)) => {
                 if let (Ok(send), Ok(recv)) = (writer.into_stream(), reader.into_stream()) {

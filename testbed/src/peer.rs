@@ -4,12 +4,14 @@ use bytes::Bytes;
 use p2panda_core::SigningKey;
 use rhio::config::NodeEndpoint;
 use rhio_core::id::PublicKey;
+use rhio_core::log::body::Body;
+use rhio_core::log::descriptor::{LogDescriptor, Source};
+use rhio_core::log::operation::Operation;
 use rhio_core::manifest::{Entry, Manifest};
-use rhio_core::operation::{LogDescriptor, Operation};
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
 use rhio_core::seal::Tail;
 use rhio_core::subject::Filter;
-use rhio_core::wire::{CloseCode, Frame, LogState, Pull, encode_batch};
+use rhio_core::wire::{CloseCode, Frame, Interest, LogState, Pull, Want, encode_batch};
 use rhio_net::connection::{Connection, Ended};
 use rhio_net::endpoint::Network;
 use rhio_net::stream::{self, FrameReader, FrameWriter};
@@ -77,7 +79,7 @@ pub async fn next_request(connection: &Connection) -> Option<(FrameWriter, Frame
 pub async fn watch(connection: &Connection, filter: &str) -> (FrameWriter, FrameReader, Vec<LogState>) {
     let (mut writer, mut reader) = stream::open(connection).await.expect("a stream");
     let filter = Filter::parse(filter).expect("a filter");
-    writer.send(&Frame::Watch { filter }).await.expect("it is sent");
+    writer.send(&Frame::Watch(Interest::Messages(filter))).await.expect("it is sent");
     loop {
         match reader.next().await.expect("an answer") {
             Some(Frame::Logs(logs)) if logs.is_empty() => {}
@@ -89,8 +91,9 @@ pub async fn watch(connection: &Connection, filter: &str) -> (FrameWriter, Frame
 
 /// Asks for a log from its beginning.
 pub fn pull(state: &LogState) -> Frame {
-    let (log, filter) = (state.descriptor.id(), state.descriptor.filter.clone());
-    Frame::Pull(Pull { log, filter, next: Default::default(), held: None, floors: Vec::new() })
+    let filter = state.descriptor.filter().expect("messages").clone();
+    let want = Want::Messages { filter, floors: Vec::new() };
+    Frame::Pull(Pull { log: state.descriptor.id(), next: Default::default(), held: None, want })
 }
 
 /// A log that a test signs itself.
@@ -103,13 +106,9 @@ pub struct Log {
 impl Log {
     /// An empty log for `s.>`.
     pub fn of(key: &SigningKey) -> Self {
-        let descriptor = LogDescriptor {
-            author: key.verifying_key().into(),
-            stream: "S".into(),
-            created: 1_700_000_000_000_000_000,
-            filter: Filter::parse("s.>").expect("a filter"),
-            epoch: 1_700_000_000_000,
-        };
+        let filter = Filter::parse("s.>").expect("a filter");
+        let source = Source { stream: "S".into(), created: 1_700_000_000_000_000_000, filter };
+        let descriptor = LogDescriptor::messages(key.verifying_key().into(), 1_700_000_000_000, source);
         Self { key: key.clone(), descriptor, tail: Tail::default() }
     }
 
@@ -144,8 +143,9 @@ impl Log {
     pub fn sign_as(&self, key: &SigningKey, record: &SourceRecord) -> Operation {
         let entry = Entry { position: record.position, digest: record.record.digest() };
         let len = record.record.as_bytes().len() as u64;
-        let manifest = Manifest::new(self.tail.total, len, vec![entry]).expect("a manifest");
-        Operation::sign(key, self.descriptor.id(), self.tail.head, 1_700_000_000_000_000, manifest)
+        let content = Manifest::new(len, vec![entry]).expect("a manifest").into();
+        let body = Body { before: self.tail.total, content };
+        Operation::sign(key, self.descriptor.id(), self.tail.head, 1_700_000_000_000_000, body)
     }
 }
 

@@ -162,6 +162,23 @@ impl LogDescriptor {
             }
     }
 
+    /// The filter of the messages that it is about, if it is about messages.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.source().map(|source| &source.filter)
+    }
+
+    /// Whether one item may stand in both: the same bucket, or streams of one name, whatever their lives, under filters
+    /// that overlap.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.author == other.author
+            && match (&self.about, &other.about) {
+                (About::Messages(one), About::Messages(other)) => {
+                    one.stream == other.stream && one.filter.overlaps(&other.filter)
+                }
+                (one, other) => one == other,
+            }
+    }
+
     /// Names what it is about, whatever log covers it: the life of the author's stream, or the bucket. 16 hex digits.
     pub fn life(&self) -> String {
         let mut text = self.author.as_bytes().to_vec();

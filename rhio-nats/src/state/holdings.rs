@@ -2,27 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use rhio_core::catalog::CatalogOperation;
-use rhio_core::id::{LogId, OpSeq};
-use rhio_core::operation::Operation;
+use rhio_core::id::{LogId, OpSeq, PublicKey};
+use rhio_core::log::operation::Operation;
 
-use super::{LogSubject, StateError, StateStore, Stored};
+use super::subject::{StateSubject, prefix};
+use super::{LogSubject, StateError, StateStore};
 
 /// Logs that are looked at to count operations; a node has a few for each publication and subscription.
 const MAX_LOGS: usize = 4096;
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
-
-/// An operation of either kind.
-#[derive(Clone, Debug)]
-pub enum Held {
-    /// It describes messages.
-    Messages(Operation),
-    /// It describes a bucket's objects.
-    Catalog(CatalogOperation),
-}
 
 impl StateStore {
     /// How many operations are held, own and others'. What several subscriptions hold of one log counts once.
@@ -30,27 +20,33 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer, or a message is damaged.
     pub async fn count_operations(&self) -> Result<u64, StateError> {
-        let filter = format!("{}.ops.>", self.prefix);
+        let filter = format!("{}.ops.>", prefix(self.node));
         let info = self.stream.info_with_subjects(filter).await.map_err(|e| self.failed(e))?;
         let subjects = info.take(MAX_LOGS).map(|found| found.map_err(|e| self.failed(e)));
         let ranges = subjects.map_ok(|(subject, _)| async move {
-            let log = subject.split('.').nth(4).unwrap_or_default().to_owned();
+            let Some(log) = log_of(self.node, &subject) else { return Ok(None) };
             let subject = LogSubject(subject);
-            let Some(last) = self.last(&subject).await? else { return Ok(None) };
-            let Some(first) = self.first(&subject, 1).await? else { return Ok(None) };
-            Ok::<_, StateError>(Some((
-                log,
-                self.op_seq(&first, first.commit.operations.first())?,
-                self.last_op(&last)?,
-            )))
+            match self.range(&subject).await {
+                Ok(range) => Ok::<_, StateError>(range.map(|(first, last)| (log, first, last))),
+                // Nobody reads it any more.
+                Err(StateError::Format { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
         });
         let ranges: Vec<_> = ranges.try_buffer_unordered(CONCURRENCY).try_collect().await?;
-        let mut logs: BTreeMap<String, (OpSeq, OpSeq)> = BTreeMap::new();
+        let mut logs: BTreeMap<LogId, (OpSeq, OpSeq)> = BTreeMap::new();
         for (log, first, last) in ranges.into_iter().flatten() {
             let known = logs.entry(log).or_insert((first, last));
             *known = (known.0.min(first), known.1.max(last));
         }
         Ok(logs.values().map(|(first, last)| last.0 - first.0 + 1).sum())
+    }
+
+    /// The first and the last operation under a subject.
+    async fn range(&self, subject: &LogSubject) -> Result<Option<(OpSeq, OpSeq)>, StateError> {
+        let Some(last) = self.last(subject).await? else { return Ok(None) };
+        let Some(first) = self.first(subject, 1).await? else { return Ok(None) };
+        Ok(Some((self.op_seq(&first, first.commit.operations.first())?, self.last_op(&last)?)))
     }
 
     /// Whether the state stream is there.
@@ -65,7 +61,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When NATS does not answer, or a message is damaged.
-    pub async fn operations(&self, log: LogId, after: Option<OpSeq>, max: usize) -> Result<Vec<Held>, StateError> {
+    pub async fn operations(&self, log: LogId, after: Option<OpSeq>, max: usize) -> Result<Vec<Operation>, StateError> {
         let from = after.map_or(OpSeq(0), OpSeq::next);
         let mut found = Vec::new();
         let Some(subject) = self.subject_of(log).await? else { return Ok(found) };
@@ -74,7 +70,7 @@ impl StateStore {
         while found.len() < max
             && let Some(stored) = reader.next().await?
         {
-            for operation in self.held(&stored)? {
+            for operation in stored.operations(self)? {
                 if operation.seq() >= from && found.len() < max {
                     found.push(operation);
                 }
@@ -88,13 +84,13 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer.
     pub async fn logs(&self) -> Result<Vec<LogId>, StateError> {
-        let filter = format!("{}.ops.>", self.prefix);
+        let filter = format!("{}.ops.>", prefix(self.node));
         let info = self.stream.info_with_subjects(filter).await.map_err(|e| self.failed(e))?;
         let mut logs = Vec::new();
         let mut subjects = info.take(MAX_LOGS);
         while let Some(found) = subjects.next().await {
             let (subject, _) = found.map_err(|e| self.failed(e))?;
-            logs.extend(subject.split('.').nth(4).and_then(|log| log.parse::<LogId>().ok()));
+            logs.extend(log_of(self.node, &subject));
         }
         logs.sort_unstable();
         logs.dedup();
@@ -103,7 +99,8 @@ impl StateStore {
 
     /// Where a log is: the own one, or one of the copies.
     async fn subject_of(&self, log: LogId) -> Result<Option<LogSubject>, StateError> {
-        for filter in [format!("{}.ops.*.{log}", self.prefix), format!("{}.ops.*.{log}.*", self.prefix)] {
+        let prefix = prefix(self.node);
+        for filter in [format!("{prefix}.ops.*.{log}"), format!("{prefix}.ops.*.{log}.*")] {
             let mut subjects = self.stream.info_with_subjects(filter).await.map_err(|e| self.failed(e))?;
             if let Some(found) = subjects.next().await {
                 return Ok(Some(LogSubject(found.map_err(|e| self.failed(e))?.0)));
@@ -111,23 +108,11 @@ impl StateStore {
         }
         Ok(None)
     }
-
-    fn held(&self, stored: &Stored) -> Result<Vec<Held>, StateError> {
-        let read = |raw: &Bytes| match Operation::read_stored(raw.clone()) {
-            Ok(operation) => Ok(Held::Messages(operation)),
-            Err(_) => CatalogOperation::read_stored(raw.clone()).map(Held::Catalog),
-        };
-        let all: Result<Vec<_>, _> = stored.commit.operations.iter().map(read).collect();
-        all.map_err(|error| self.damaged(stored.seq, error.to_string()))
-    }
 }
 
-impl Held {
-    /// Its number in its log.
-    pub fn seq(&self) -> OpSeq {
-        match self {
-            Self::Messages(operation) => operation.seq(),
-            Self::Catalog(operation) => operation.seq(),
-        }
+fn log_of(node: PublicKey, subject: &str) -> Option<LogId> {
+    match StateSubject::parse(node, subject)? {
+        StateSubject::Operations { log, .. } => Some(log),
+        _ => None,
     }
 }

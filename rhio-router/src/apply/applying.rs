@@ -8,9 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::OptionFuture;
 use rhio_core::apply::{Applier, Cursor, Violation};
-use rhio_core::commit::Commit;
 use rhio_core::id::{LocalSeq, LogId, OpSeq};
-use rhio_core::operation::LogDescriptor;
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::record::Position;
 use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Slot};
 use rhio_net::connection::Connection;
@@ -154,7 +154,8 @@ pub async fn apply(
     let (halt, _permit) = node.quiet.enter(subscription.author).await;
     let subject = node.state.applied(subscription.author, log, id);
     let disturbed = sink.claim(subject.as_str()).await?;
-    let of = Of { node, subscription, id, descriptor: &descriptor };
+    let log_filter = descriptor.filter().cloned().ok_or(Violation::Frame("a log that is not about messages"))?;
+    let of = Of { node, subscription, id, descriptor: &descriptor, filter: &log_filter };
     let state = known.borrow().iter().find(|state| state.descriptor.id() == log).cloned();
     if let Some(state) = state.filter(|state| state.closed) {
         // The author may have forgotten what this node holds beyond the end, so it is not asked for more.
@@ -166,10 +167,10 @@ pub async fn apply(
     let server = sink.server_id();
     let remembered = subscription.written(log, &server);
     let Standing { cursor, state_seq, found, mut floors } = cursor::load(&of, &sink, disturbed).await?;
-    floors.extend(remembered.map(|through| Floor { filter: descriptor.filter.clone(), through }));
+    floors.extend(remembered.map(|through| Floor { filter: log_filter.clone(), through }));
     node.state.put_descriptor(&descriptor).await?;
     failpoint::hit("descriptor-stored");
-    let whose = (subscription.author, log, descriptor.filter.clone());
+    let whose = (subscription.author, log, log_filter);
     let applier = Applier::new(whose, subscription.filter.clone(), floors, cursor, found);
 
     let (mut writer, reader) = stream::open(&connection).await?;
@@ -337,7 +338,7 @@ impl Driver<'_> {
         let present = count(&batch);
         let write = self.applier.receive(batch)?;
         self.subscription.status.verified(present);
-        let (seq, oldest) = (write.operation.seq(), write.operation.manifest().first().time);
+        let (seq, oldest) = (write.operation.seq(), write.operation.first().time);
         let traced = self.node.telemetry.received(&write.operation, &self.subscription.stream, arrived, present);
         self.timed.push_back(Timed { seq, arrived, oldest, traced });
         for local in write.delete {
@@ -417,7 +418,7 @@ impl Driver<'_> {
         if let Some(head) = self.applier.committed() {
             let after = self.applier.durable();
             let gone = after.gone - before.gone;
-            let messages = (after.total.records - before.total.records).saturating_sub(gone);
+            let messages = (after.total.items - before.total.items).saturating_sub(gone);
             let bytes = after.total.bytes - before.total.bytes;
             self.subscription.status.progress(Count { messages, bytes });
             self.subscription.status.gone(gone);
@@ -439,7 +440,7 @@ impl Driver<'_> {
         let end = LogEnd {
             log: self.log,
             head,
-            total: Count { messages: total.records, bytes: total.bytes },
+            total: Count { messages: total.items, bytes: total.bytes },
             source: head.map(|_| through.seq.0),
         };
         let newest = head.map(|_| UNIX_EPOCH + Duration::from_nanos(through.time));
@@ -471,7 +472,7 @@ impl Driver<'_> {
         let applied = self.applier.durable().total;
         let lag = state.map_or_else(Lag::default, |state| {
             Lag::new(
-                state.total.records.saturating_sub(applied.records),
+                state.total.items.saturating_sub(applied.items),
                 state.total.bytes.saturating_sub(applied.bytes),
                 state.pending,
             )
@@ -496,7 +497,7 @@ impl Driver<'_> {
         if watchdog.since.elapsed() > STALL {
             return Err(ApplyError::Stalled);
         }
-        let lag = state.map_or(0, |s| s.total.records.saturating_sub(durable.total.records));
+        let lag = state.map_or(0, |s| s.total.items.saturating_sub(durable.total.items));
         if watchdog.logged.elapsed() > LAG_LOG {
             watchdog.logged = Instant::now();
             if lag > LAG_WORTH {

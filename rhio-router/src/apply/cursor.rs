@@ -9,8 +9,10 @@
 
 use rhio_core::apply::{Cursor, Found};
 use rhio_core::id::{LocalSeq, OpSeq};
-use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Operation;
 use rhio_core::record::Position;
+use rhio_core::subject::Filter;
 use rhio_core::wire::{Floor, MAX_FLOORS};
 use tracing::{info, warn};
 
@@ -48,6 +50,8 @@ pub struct Of<'a> {
     pub id: &'a str,
     /// The log.
     pub descriptor: &'a LogDescriptor,
+    /// Its filter.
+    pub filter: &'a Filter,
 }
 
 impl Of<'_> {
@@ -107,9 +111,8 @@ pub async fn load(of: &Of<'_>, sink: &Sink, disturbed: bool) -> Result<Standing,
     let (state, descriptor) = (&of.node.state, of.descriptor);
     let all = state.descriptors(of.subscription.author).await?;
     let known = all.contains(descriptor);
-    let others = all.iter().filter(|other| {
-        *other != descriptor && other.same_stream(descriptor) && other.filter.overlaps(&descriptor.filter)
-    });
+    let others =
+        all.iter().filter(|other| *other != descriptor && other.same_origin(descriptor) && other.overlaps(descriptor));
     let (mut floors, mut limit, mut local, mut forgotten) = (Vec::new(), Position::default(), LocalSeq(0), !known);
     for other in others {
         let line = settle(of, sink, other, limit).await?;
@@ -117,7 +120,7 @@ pub async fn load(of: &Of<'_>, sink: &Sink, disturbed: bool) -> Result<Standing,
         if line.cursor.head.is_some() {
             limit = furthest(limit, line.cursor.through);
             local = local.max(line.cursor.local);
-            floors.push(Floor { filter: other.filter.clone(), through: line.cursor.through });
+            floors.extend(other.filter().map(|filter| Floor { filter: filter.clone(), through: line.cursor.through }));
         }
     }
     let line = settle(of, sink, descriptor, limit).await?;
@@ -126,7 +129,7 @@ pub async fn load(of: &Of<'_>, sink: &Sink, disturbed: bool) -> Result<Standing,
     cursor.local = cursor.local.max(local);
     forgotten = (forgotten || line.forgotten) && cursor.head.is_none();
 
-    let filters = (&of.subscription.filter, &descriptor.filter);
+    let filters = (&of.subscription.filter, of.filter);
     let life = descriptor.life();
     let (mut found, mut first) = sink.find(filters, &life, cursor.local).await?;
     for _ in 0..LOOKS {
@@ -151,7 +154,7 @@ pub async fn load(of: &Of<'_>, sink: &Sink, disturbed: bool) -> Result<Standing,
         // Nothing tells what was committed, or what was consumed before it could be. But what comes first now was
         // preceded by everything before it, though that may have left the local stream since.
         let before = rhio_core::id::SourceSeq(first.seq.0.saturating_sub(1));
-        floors.push(Floor { filter: descriptor.filter.clone(), through: Position { seq: before, time: first.time } });
+        floors.push(Floor { filter: of.filter.clone(), through: Position { seq: before, time: first.time } });
     }
     Ok(Standing { cursor, state_seq: line.state_seq, found, floors })
 }
@@ -160,8 +163,8 @@ fn read(state: &StateStore, stored: &Stored) -> Result<Cursor, ApplyError> {
     let last = stored.operations(state)?.pop();
     let cursor = last.map(|operation: Operation| Cursor {
         head: Some(operation.head()),
-        through: operation.manifest().last(),
-        total: operation.manifest().after(),
+        through: operation.through(),
+        total: operation.after(),
         local: stored.commit.local,
         gone: stored.commit.gone,
     });

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rhio_core::apply::Violation;
 use rhio_core::id::{LogId, PublicKey};
+use rhio_core::log::descriptor::Kind;
 use rhio_core::record::Position;
 use rhio_core::subject::Filter;
-use rhio_core::wire::{CloseCode, Frame, LogState};
+use rhio_core::wire::{CloseCode, Frame, Interest, LogState};
 use rhio_net::connection::Connection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -193,7 +194,7 @@ async fn attend(
     local_created: u64,
 ) -> Result<(), ApplyError> {
     let (mut writer, mut reader) = stream::open(connection).await?;
-    writer.send(&Frame::Watch { filter: subscription.filter.clone() }).await?;
+    writer.send(&Frame::Watch(Interest::Messages(subscription.filter.clone()))).await?;
     let logs = watch::Sender::new(next_logs(subscription, &mut reader).await?);
     let mut tasks: JoinSet<Result<LogId, ApplyError>> = JoinSet::new();
     let mut running: HashSet<LogId> = HashSet::new();
@@ -242,8 +243,10 @@ async fn next_logs(subscription: &Subscription, reader: &mut FrameReader) -> Res
         Some(_) => return Err(StreamError::Unexpected.into()),
         None => return Err(StreamError::Closed(CloseCode::Done).into()),
     };
-    if logs.iter().any(|state| state.descriptor.author != subscription.author) {
-        return Err(Violation::Frame("a log of another author").into());
+    let ours =
+        |state: &LogState| state.descriptor.author == subscription.author && state.descriptor.kind() == Kind::Messages;
+    if !logs.iter().all(ours) {
+        return Err(Violation::Frame("a log that was not asked for").into());
     }
     Ok(logs)
 }
@@ -252,9 +255,8 @@ async fn next_logs(subscription: &Subscription, reader: &mut FrameReader) -> Res
 fn startable<'a>(logs: &'a [LogState], done: &HashSet<LogId>) -> Vec<&'a LogState> {
     let before = |log: &LogState, earlier: &LogState| {
         earlier.closed
-            && earlier.descriptor.stream == log.descriptor.stream
             && earlier.descriptor.epoch < log.descriptor.epoch
-            && earlier.descriptor.filter.overlaps(&log.descriptor.filter)
+            && earlier.descriptor.overlaps(&log.descriptor)
             && !done.contains(&earlier.descriptor.id())
     };
     let ready =

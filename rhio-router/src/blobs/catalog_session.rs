@@ -1,49 +1,42 @@
 //! Sends the catalog of a bucket to a subscriber.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rhio_core::id::{OpHash, OpSeq, PublicKey};
-use rhio_core::wire::{BucketPull, CatalogState, CloseCode, Frame};
-use tokio::sync::watch;
+use rhio_core::id::{LogId, OpHash, OpSeq, PublicKey};
+use rhio_core::log::session::{Session, Step, Unsent};
+use rhio_core::wire::{Batch, CloseCode, Frame};
 use tracing::{debug, warn};
 
 use crate::node::Node;
+use crate::publish::readership::Presence;
 use crate::publish::session::SessionError;
 use crate::status::Count;
+use rhio_nats::state::StateReader;
 use rhio_net::links::Incoming;
-use rhio_net::stream::{FrameWriter, StreamError};
+use rhio_net::stream::{FrameReader, FrameWriter, StreamError};
 
 use super::publication::{BucketPublication, View};
 
 /// Catalogs are small, and tell what there is to do: they go with live messages.
 const PRIORITY: i32 = 1;
-/// How far the catalog is, is told at most this often.
-const PACE: Duration = Duration::from_millis(25);
 
-/// Serves a pull until the subscriber leaves.
+/// What a subscriber asks for: a log, the first operation that it lacks, and the hash of the one before.
+pub struct Asked {
+    /// The log.
+    pub log: LogId,
+    /// The first operation that is lacking.
+    pub next: OpSeq,
+    /// The hash of the operation before that.
+    pub held: Option<OpHash>,
+}
+
+/// Serves a pull of a bucket's log until the subscriber leaves.
 ///
 /// # Errors
 /// When the stream breaks, or the pull is not served.
-pub async fn serve(node: &Node, mut incoming: Incoming, pull: BucketPull) -> Result<(), SessionError> {
-    let peer = incoming.peer;
+pub async fn serve(node: &Node, mut incoming: Incoming, asked: Asked) -> Result<(), SessionError> {
     incoming.writer.set_priority(PRIORITY);
-    let publication = node.blobs.published.find(&pull.bucket);
-    let Some(publication) = publication.filter(|publication| publication.admits(&peer)) else {
-        refuse(&mut incoming.writer, peer, &pull.bucket).await?;
-        incoming.writer.finish().await;
-        return Ok(());
-    };
-    let _presence = publication.readership.enter(peer);
-    let sending = send(node, &publication, peer, &mut incoming.writer, pull);
-    let outcome = tokio::select! {
-        outcome = sending => outcome,
-        // The subscriber says nothing more; what comes is its leaving.
-        frame = incoming.reader.next() => match frame {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(StreamError::Unexpected.into()),
-            Err(error) => Err(error.into()),
-        },
-    };
+    let outcome = open_and_serve(node, &mut incoming, asked).await;
     if let Err(error) = &outcome {
         incoming.reader.stop(error.code());
         incoming.writer.reset(error.code());
@@ -51,38 +44,55 @@ pub async fn serve(node: &Node, mut incoming: Incoming, pull: BucketPull) -> Res
     outcome
 }
 
-async fn refuse(writer: &mut FrameWriter, peer: PublicKey, bucket: &str) -> Result<(), SessionError> {
-    warn!(
-        peer = %peer,
-        bucket,
-        "refused a subscription: the bucket is not published, or the node may not read it; to admit it, add its public \
-         key to 'nodes' or to the publication's 'allow'"
-    );
-    // Whether there is such a bucket is nobody's business who may not read it.
-    let reason = format!(
-        "bucket '{bucket}' is not published for {peer}; the author must publish it, and add the key to \
-                          'nodes' or 'allow'"
-    );
-    Ok(writer.send(&Frame::Refused { code: CloseCode::Refused, reason }).await?)
+async fn open_and_serve(node: &Node, incoming: &mut Incoming, asked: Asked) -> Result<(), SessionError> {
+    let peer = incoming.peer;
+    let unavailable = || SessionError::Refused(CloseCode::Unavailable);
+    let publication = node.blobs.published.of_log(asked.log).filter(|publication| publication.admits(&peer));
+    let publication = publication.ok_or_else(unavailable)?;
+    let view = publication.view().borrow().clone().filter(|view| view.log == asked.log).ok_or_else(unavailable)?;
+    let before = hash_before(node, &view, asked.next).await?;
+    let session = Session::open((asked.next, asked.held), view.head, before).map_err(|refusal| {
+        // Whatever it is that this node forgot: a new epoch says everything again.
+        warn!(peer = %peer, "{}: a subscriber holds more of the catalog than this node", publication.status.name());
+        publication.doubted.notify_one();
+        SessionError::refusal(refusal)
+    })?;
+    debug!(peer = %peer, bucket = publication.bucket.name(), from = session.next().0, "catalog session begins");
+    let session = Mutex::new(session);
+    let presence = publication.readership.enter(peer);
+    let sending = send(node, (&publication, &view), peer, &session, &mut incoming.writer);
+    let hearing = hear(&session, &mut incoming.reader, &presence);
+    tokio::select! {
+        outcome = sending => outcome,
+        outcome = hearing => outcome,
+    }
 }
 
-/// Sends the catalog's operations, and how far it is, for ever.
+fn lock(session: &Mutex<Session>) -> MutexGuard<'_, Session> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The hash that the log has for the operation before `next`.
+async fn hash_before(node: &Node, view: &View, next: OpSeq) -> Result<Option<OpHash>, SessionError> {
+    let Some(wanted) = next.0.checked_sub(1).map(OpSeq) else { return Ok(None) };
+    if let Some(head) = view.head.filter(|head| head.seq == wanted) {
+        return Ok(Some(head.hash));
+    }
+    let Some(stored) = node.state.find(&view.subject, wanted).await? else { return Ok(None) };
+    let found = stored.operations(&node.state)?.into_iter().find(|operation| operation.seq() == wanted);
+    Ok(found.map(|operation| operation.hash()))
+}
+
+/// Sends what the subscriber lacks, for ever.
 async fn send(
     node: &Node,
-    publication: &BucketPublication,
+    (publication, first): (&BucketPublication, &View),
     peer: PublicKey,
+    session: &Mutex<Session>,
     writer: &mut FrameWriter,
-    pull: BucketPull,
 ) -> Result<(), SessionError> {
     let mut views = publication.view();
-    let first = wait(&mut views).await?;
-    let mut next = begin(node, publication, &first, &pull).await?;
-    debug!(peer = %peer, bucket = pull.bucket, from = next.0, "catalog session begins");
-    let mut state_seq = match next {
-        OpSeq(0) => 1,
-        next => node.state.find(&first.subject, next).await?.map_or(1, |stored| stored.seq),
-    };
-    let mut told = None;
+    let mut reader: Option<StateReader> = None;
     loop {
         let view = views.borrow_and_update().clone();
         let Some(view) = view.filter(|view| view.log == first.log) else {
@@ -91,67 +101,51 @@ async fn send(
         if !publication.admits(&peer) {
             return Err(SessionError::Refused(CloseCode::Refused));
         }
-        let state = CatalogState {
-            descriptor: view.descriptor.clone(),
-            from: next,
-            head: view.head,
-            said: view.said,
-            pending: view.pending,
-        };
-        if told.as_ref() != Some(&state) {
-            writer.send(&Frame::Catalog(state.clone())).await?;
-            told = Some(state);
-        }
-        if view.head.is_some_and(|head| head.seq >= next) {
-            let mut reader = node.state.read(&view.subject, state_seq).await?;
-            while let Some(stored) = reader.next().await? {
-                state_seq = stored.seq + 1;
-                for operation in stored.catalog(&node.state)? {
-                    // What the state stream holds beyond the view is durable too.
-                    if operation.seq() == next {
-                        writer.send(&Frame::Operation(operation.raw().clone())).await?;
-                        let (entries, bytes) = (operation.content().entries().len(), operation.raw().len());
+        let step = lock(session).step(view.head, None);
+        match step {
+            Step::Ring(next) | Step::Log(next) => {
+                let mut open = match reader.take() {
+                    Some(open) => open,
+                    None => {
+                        let stored = node.state.find(&view.subject, next).await?;
+                        let stored = stored.ok_or(SessionError::Refused(CloseCode::Unavailable))?;
+                        node.state.read(&view.subject, stored.seq).await?
+                    }
+                };
+                // At its end it has read what was the end when it was opened; there is more now.
+                if let Some(stored) = open.next().await? {
+                    for operation in stored.operations(&node.state)? {
+                        if operation.seq() != lock(session).next() {
+                            continue;
+                        }
+                        writer.send(&Frame::Batch(Batch::bare(operation.raw().clone()))).await?;
+                        lock(session).sent(operation.seq());
+                        let (entries, bytes) = (operation.entries().len(), operation.raw().len());
                         publication.status.sent(Count { messages: entries as u64, bytes: bytes as u64 });
                         failpoint::hit("catalog-sent");
-                        next = next.next();
                     }
+                    reader = Some(open);
+                }
+            }
+            Step::Wait => {
+                reader = None;
+                if views.changed().await.is_err() {
+                    return Err(SessionError::Refused(CloseCode::Unavailable));
                 }
             }
         }
-        tokio::time::sleep(PACE).await;
-        if views.changed().await.is_err() {
-            return Err(SessionError::Refused(CloseCode::Unavailable));
-        }
     }
 }
 
-/// The catalog, as soon as there is one.
-async fn wait(views: &mut watch::Receiver<Option<View>>) -> Result<View, SessionError> {
-    let view = views.wait_for(Option::is_some).await;
-    let view = view.map_err(|_| SessionError::Refused(CloseCode::Unavailable))?;
-    view.clone().ok_or(SessionError::Refused(CloseCode::Unavailable))
-}
-
-/// Where to begin: behind what the subscriber holds of this very log, else at its beginning.
-async fn begin(
-    node: &Node,
-    publication: &BucketPublication,
-    view: &View,
-    pull: &BucketPull,
-) -> Result<OpSeq, SessionError> {
-    let Some(held) = pull.held.filter(|held| held.log == view.log) else { return Ok(OpSeq(0)) };
-    let Some(last) = held.next.0.checked_sub(1).map(OpSeq) else { return Ok(OpSeq(0)) };
-    let ours: Option<OpHash> = match view.head {
-        Some(head) if head.seq == last => Some(head.hash),
-        Some(head) if head.seq > last => {
-            node.state.find_catalog(&view.subject, last).await?.map(|operation| operation.hash())
-        }
-        _ => None,
-    };
-    if ours.is_none() || ours != held.hash {
-        warn!("{}: a subscriber holds more of the catalog than this node", publication.status.name());
-        publication.doubted.notify_one();
-        return Err(SessionError::Refused(CloseCode::Unavailable));
+/// Hears what the subscriber has stored, until it leaves.
+async fn hear(session: &Mutex<Session>, reader: &mut FrameReader, presence: &Presence) -> Result<(), SessionError> {
+    loop {
+        let head = match reader.next().await? {
+            Some(Frame::Applied(head)) => head,
+            Some(_) => return Err(StreamError::Unexpected.into()),
+            None => return Ok(()),
+        };
+        lock(session).applied(head).map_err(|Unsent| SessionError::Refused(CloseCode::Protocol))?;
+        presence.applied(head.seq);
     }
-    Ok(held.next)
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::OptionFuture;
 use rhio_core::catalog::landing::{Landing as Plan, Outcome, Task};
-use rhio_core::catalog::{CatalogOperation, Said};
-use rhio_core::commit::{Commit, MAX_OPERATIONS, TARGET_LEN};
-use rhio_core::id::{LocalSeq, OpSeq};
+use rhio_core::id::LocalSeq;
+use rhio_core::log::commit::{Commit, pack};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Operation;
 use rhio_core::object::ObjectKey;
-use rhio_core::wire::{CatalogState, CloseCode, Frame};
+use rhio_core::wire::{Batch, CloseCode, Frame, LogState};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -24,10 +25,10 @@ use tracing::{debug, info, warn};
 use crate::node::Node;
 use crate::status::{Count, Lag, Refusal};
 use rhio_nats::state::{Note, StateError};
-use rhio_net::stream::{FrameReader, StreamError};
+use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
 
 use super::events;
-use super::holding::{Copy, Held, accept, rule, show, signed};
+use super::holding::{Copy, Held, rule, show, signed};
 use super::landing::{LandError, Landed, Landing};
 use super::listing::Question;
 use super::parts;
@@ -55,9 +56,11 @@ pub(super) struct Driver<'a> {
     pub(super) landing: Arc<Landing>,
     pub(super) held: Held,
     /// The catalog as the author has it.
-    pub(super) author: Option<CatalogState>,
+    pub(super) author: Option<LogState>,
+    /// Tells the author what is stored here.
+    pub(super) writer: Option<FrameWriter>,
     /// Operations that are not in the copy yet, each with the number of its first entry.
-    pub(super) unstored: VecDeque<(u64, CatalogOperation)>,
+    pub(super) unstored: VecDeque<(u64, Operation)>,
     /// How many of them are being stored.
     pub(super) storing: usize,
     pub(super) in_flight: HashMap<ObjectKey, (u64, CancellationToken)>,
@@ -71,11 +74,13 @@ pub(super) struct Driver<'a> {
 impl Driver<'_> {
     pub(super) async fn run(
         &mut self,
-        reader: &mut FrameReader,
+        watch: &mut FrameReader,
         questions: &mut mpsc::Receiver<Question>,
         storing: &mut Storing,
         noting: &mut Noting,
     ) -> Result<(), FollowError> {
+        // The author's log, once it is known which one it is.
+        let mut pulled: Option<FrameReader> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -93,7 +98,7 @@ impl Driver<'_> {
                     *storing = None;
                     let seq = stored?;
                     failpoint::hit("catalog-copied");
-                    self.stored(seq);
+                    self.stored(seq).await?;
                 }
                 Some(noted) = OptionFuture::from(noting.as_mut()) => {
                     *noting = None;
@@ -115,12 +120,22 @@ impl Driver<'_> {
                 }
                 Some(question) = questions.recv() => question.answer(&self.held.plan),
                 _ = tick.tick() => self.check()?,
-                frame = reader.next(), if self.unstored.len() < MAX_UNSTORED => match frame? {
-                    Some(Frame::Catalog(state)) => self.hear(state).await?,
-                    Some(Frame::Operation(raw)) => self.receive(raw)?,
+                frame = watch.next() => match frame? {
+                    Some(Frame::Logs(logs)) => {
+                        if self.hear(logs).await? && pulled.is_none() {
+                            pulled = Some(self.pull().await?);
+                        }
+                    }
                     Some(Frame::Refused { code, reason }) => {
                         return Err(StreamError::Refused { code, reason }.into());
                     }
+                    Some(_) => return Err(StreamError::Unexpected.into()),
+                    None => return Err(StreamError::Closed(CloseCode::Done).into()),
+                },
+                Some(frame) = OptionFuture::from(pulled.as_mut().map(FrameReader::next)),
+                    if self.unstored.len() < MAX_UNSTORED => match frame?
+                {
+                    Some(Frame::Batch(batch)) => self.receive(batch)?,
                     Some(_) => return Err(StreamError::Unexpected.into()),
                     None => return Err(StreamError::Closed(CloseCode::Done).into()),
                 },
@@ -132,62 +147,79 @@ impl Driver<'_> {
         self.subscription.status.name()
     }
 
-    /// The author says how far its catalog is; the first time also which one it is.
-    async fn hear(&mut self, state: CatalogState) -> Result<(), FollowError> {
+    /// The author says how far its log is; the first time also which one it is. Returns whether it has one now.
+    async fn hear(&mut self, logs: Vec<LogState>) -> Result<bool, FollowError> {
+        let violation = |what: &str| FollowError::Violation(Refusal::Protocol, what.to_owned());
+        let state = match (logs.into_iter().next(), &self.author) {
+            (Some(state), _) => state,
+            // It will have one soon.
+            (None, None) => return Ok(false),
+            // It begins a new epoch.
+            (None, Some(_)) => return Err(StreamError::Closed(CloseCode::Unavailable).into()),
+        };
         let descriptor = &state.descriptor;
-        if descriptor.author != self.subscription.author || descriptor.bucket != self.subscription.remote {
-            return Err(FollowError::Violation(Refusal::Protocol, "a catalog of something else".to_owned()));
+        if descriptor.author != self.subscription.author
+            || descriptor.bucket_name() != Some(self.subscription.remote.as_str())
+        {
+            return Err(violation("a log that was not asked for"));
         }
         let log = descriptor.id();
-        let newest = self.held.copy.as_ref().map(|copy| (copy.descriptor.id(), copy.descriptor.epoch));
+        if self.author.as_ref().is_some_and(|before| before.descriptor.id() != log) {
+            return Err(StreamError::Closed(CloseCode::Unavailable).into());
+        }
         if self.author.is_none() {
             self.subscription.status.active();
         }
-        match newest {
+        match self.held.copy.as_ref().map(|copy| (copy.descriptor.id(), copy.descriptor.epoch)) {
             Some((held, _)) if held == log => {}
-            _ if self.author.is_some() => {
-                return Err(FollowError::Violation(Refusal::Protocol, "two catalogs at once".to_owned()));
-            }
             Some((_, epoch)) if epoch >= descriptor.epoch => {
-                return Err(FollowError::Violation(Refusal::Protocol, "an older epoch of the catalog".to_owned()));
+                return Err(violation("an older epoch of the catalog"));
             }
-            _ => {
-                if state.from != OpSeq(0) {
-                    return Err(FollowError::Violation(
-                        Refusal::Protocol,
-                        "a catalog without its beginning".to_owned(),
-                    ));
-                }
-                debug!(log = %log.short(), "a new epoch of the catalog");
-                self.node.state.put_catalog(descriptor).await?;
-                failpoint::hit("catalog-known");
-                let id = self.subscription.id();
-                let copy = Copy {
-                    descriptor: descriptor.clone(),
-                    subject: self.node.state.applied(self.subscription.author, log, &id),
-                    head: None,
-                    said: Said::default(),
-                    state_seq: 0,
-                };
-                if let Some(before) = self.held.copy.replace(copy) {
-                    self.held.older.push(before.descriptor);
-                    let plan = std::mem::replace(&mut self.held.plan, Plan::new(rule(self.subscription.deletes)));
-                    self.held.plan = Plan::succeed(plan);
-                    self.held.told.clear();
-                }
-                self.held.note = Some(self.node.state.landed(log, &id).await?.0);
-            }
+            _ => self.begin(descriptor.clone()).await?,
         }
         self.author = Some(state);
         self.show_lag();
+        Ok(true)
+    }
+
+    /// Begins the copy of a new epoch.
+    async fn begin(&mut self, descriptor: LogDescriptor) -> Result<(), FollowError> {
+        let log = descriptor.id();
+        debug!(log = %log.short(), "a new epoch of the catalog");
+        self.node.state.put_descriptor(&descriptor).await?;
+        failpoint::hit("catalog-known");
+        let id = self.subscription.id();
+        let subject = self.node.state.applied(self.subscription.author, log, &id);
+        if let Some(before) = self.held.copy.replace(Copy::new(descriptor, subject)) {
+            self.held.older.push(before.descriptor);
+            let plan = std::mem::replace(&mut self.held.plan, Plan::new(rule(self.subscription.deletes)));
+            self.held.plan = Plan::succeed(plan);
+            self.held.told.clear();
+        }
+        self.held.note = Some(self.node.state.landed(log, &id).await?.0);
         Ok(())
     }
 
-    fn receive(&mut self, raw: Bytes) -> Result<(), FollowError> {
-        let operation = CatalogOperation::verify(raw)?;
+    /// Asks for what the copy lacks.
+    async fn pull(&mut self) -> Result<FrameReader, FollowError> {
+        let Some(copy) = &self.held.copy else { return Err(StreamError::Unexpected.into()) };
+        let (mut writer, reader) = stream::open(&self.landing.connection).await?;
+        writer.send(&Frame::Pull(copy.pull())).await?;
+        if let Some(head) = copy.chain.head() {
+            writer.send(&Frame::Applied(head)).await?;
+        }
+        self.writer = Some(writer);
+        Ok(reader)
+    }
+
+    fn receive(&mut self, batch: Batch) -> Result<(), FollowError> {
+        let operation = Operation::verify(batch.operation)?;
+        if !batch.slots.is_empty() {
+            return Err(FollowError::Violation(Refusal::Protocol, "records of a bucket".to_owned()));
+        }
         let Some(copy) = &mut self.held.copy else { return Err(StreamError::Unexpected.into()) };
-        let first = accept(copy, &operation)?;
-        let messages = operation.content().entries().len() as u64;
+        let first = copy.accept(&operation)?;
+        let messages = operation.entries().len() as u64;
         self.subscription.status.verified(Count { messages, bytes: operation.raw().len() as u64 });
         self.unstored.push_back((first, operation));
         self.moved = Instant::now();
@@ -195,13 +227,15 @@ impl Driver<'_> {
     }
 
     /// The copy has what was being stored: only now it may be acted upon, so that after a crash it is known what was.
-    fn stored(&mut self, seq: u64) {
+    async fn stored(&mut self, seq: u64) -> Result<(), FollowError> {
         if let Some(copy) = &mut self.held.copy {
             copy.state_seq = seq;
         }
+        let mut head = None;
         for (first, operation) in self.unstored.drain(..std::mem::take(&mut self.storing)) {
-            self.held.plan.receive(first, operation.content().entries(), now_ms());
+            self.held.plan.receive(first, operation.entries(), now_ms());
             self.held.told.push_back(signed(first, &operation));
+            head = Some(operation.head());
         }
         self.changed = true;
         for (key, (entry, stop)) in &self.in_flight {
@@ -210,18 +244,18 @@ impl Driver<'_> {
             }
         }
         self.show_lag();
+        if let (Some(writer), Some(head)) = (&mut self.writer, head) {
+            writer.send(&Frame::Applied(head)).await?;
+        }
+        Ok(())
     }
 
     /// Appends what waits to the copy.
     fn store(&mut self) -> Storing {
         let copy = self.held.copy.as_ref()?;
-        let mut len = 0;
-        let fits = |raw: &&Bytes| {
-            len += raw.len();
-            len <= TARGET_LEN || len == raw.len()
-        };
-        let waiting = self.unstored.iter().map(|(_, operation)| operation.raw());
-        let operations: Vec<Bytes> = waiting.take(MAX_OPERATIONS).take_while(fits).cloned().collect();
+        let count = pack(self.unstored.iter().map(|(_, operation)| operation.raw().len()));
+        let waiting = self.unstored.iter().take(count);
+        let operations: Vec<Bytes> = waiting.map(|(_, operation)| operation.raw().clone()).collect();
         self.storing = operations.len();
         let commit = Commit { local: LocalSeq(0), gone: 0, operations };
         let (state, subject, expected) = (Arc::clone(&self.node.state), copy.subject.clone(), copy.state_seq);
@@ -247,7 +281,7 @@ impl Driver<'_> {
             let log = descriptor.id();
             let subject = self.node.state.applied(self.subscription.author, log, &id);
             let (note, _) = self.node.state.landed(log, &id).await?;
-            self.node.state.forget_catalog(&descriptor, &subject, Some(&note)).await?;
+            self.node.state.forget(&descriptor, &subject, Some(&note)).await?;
         }
         Ok(())
     }
@@ -352,7 +386,7 @@ impl Driver<'_> {
         let behind = match (&self.author, &self.held.copy) {
             (Some(author), Some(copy)) => {
                 author.descriptor.id() == copy.descriptor.id()
-                    && author.head.map(|head| head.seq) > copy.head.map(|head| head.seq)
+                    && author.head.map(|head| head.seq) > copy.chain.head().map(|head| head.seq)
             }
             _ => true,
         };
@@ -373,8 +407,8 @@ impl Driver<'_> {
             return;
         };
         let here = self.held.plan.lag();
-        let said = here.objects + here.removals + author.said.entries.saturating_sub(self.held.plan.received());
-        let bytes = here.bytes + author.said.bytes.saturating_sub(copy.said.bytes);
+        let said = here.objects + here.removals + author.total.items.saturating_sub(self.held.plan.received());
+        let bytes = here.bytes + author.total.bytes.saturating_sub(copy.chain.total().bytes);
         self.subscription.status.set_lag(Lag::new(said, bytes, Some(pending)));
         let objects = said + pending;
         if objects > 0 && self.lagged.elapsed() >= LAG_LOG {

@@ -6,27 +6,46 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rhio_core::catalog::landing::{self, Landing as Plan};
 use rhio_core::catalog::progress::Progress;
-use rhio_core::catalog::{CatalogDescriptor, CatalogOperation, Said};
-use rhio_core::id::OpSeq;
-use rhio_core::operation::Head;
-use rhio_core::wire::HeldCatalog;
+use rhio_core::log::chain::Chain;
+use rhio_core::log::descriptor::{Kind, LogDescriptor};
+use rhio_core::log::operation::{Operation, OperationError};
+use rhio_core::wire::{Pull, Want};
 use tracing::{debug, warn};
 
 use crate::node::Node;
 use crate::settings::Deletes;
-use crate::status::{Count, LogEnd, Refusal};
+use crate::status::{Count, LogEnd};
 use rhio_nats::state::{LogSubject, Note};
 
 use super::subscribing::{BucketSubscription, FollowError, now_ms};
 
 /// What this node holds of the newest catalog.
 pub(super) struct Copy {
-    pub(super) descriptor: CatalogDescriptor,
+    pub(super) descriptor: LogDescriptor,
     pub(super) subject: LogSubject,
-    pub(super) head: Option<Head>,
-    pub(super) said: Said,
+    pub(super) chain: Chain,
     /// Sequence number of the last message of the copy; 0 for none.
     pub(super) state_seq: u64,
+}
+
+impl Copy {
+    /// Nothing of this log yet.
+    pub(super) fn new(descriptor: LogDescriptor, subject: LogSubject) -> Self {
+        let chain = Chain::new(descriptor.author, descriptor.id(), Kind::Bucket);
+        Self { descriptor, subject, chain, state_seq: 0 }
+    }
+
+    /// Takes an operation if it is the next one. Returns the number of its first entry.
+    pub(super) fn accept(&mut self, operation: &Operation) -> Result<u64, OperationError> {
+        self.chain.accept(operation)?;
+        Ok(operation.before().items)
+    }
+
+    /// What the author is asked for.
+    pub(super) fn pull(&self) -> Pull {
+        let held = self.chain.head().map(|head| head.hash);
+        Pull { log: self.chain.log(), next: self.chain.next(), held, want: Want::Bucket }
+    }
 }
 
 /// What this node holds, and what there is to do.
@@ -38,7 +57,7 @@ pub(super) struct Held {
     /// left out.
     pub(super) told: VecDeque<(u64, SystemTime)>,
     /// Older epochs, until the newest is complete.
-    pub(super) older: Vec<CatalogDescriptor>,
+    pub(super) older: Vec<LogDescriptor>,
 }
 
 impl Held {
@@ -47,11 +66,11 @@ impl Held {
         let mut plan = Plan::new(rule(subscription.deletes));
         let mut older = Vec::new();
         let (mut last, mut note, mut told) = (None, None, VecDeque::new());
-        for descriptor in node.state.catalogs(subscription.author, &subscription.remote).await? {
+        for descriptor in node.state.bucket_logs(subscription.author, &subscription.remote).await? {
             let log = descriptor.id();
             let subject = node.state.applied(subscription.author, log, &id);
             let (its_note, noted) = node.state.landed(log, &id).await?;
-            let mut copy = Copy { descriptor, subject, head: None, said: Said::default(), state_seq: 0 };
+            let mut copy = Copy::new(descriptor, subject);
             if let Some(before) = last.replace(log) {
                 debug!(log = %before.short(), "an older epoch of the catalog");
                 plan = Plan::succeed(plan);
@@ -61,9 +80,9 @@ impl Held {
             plan.restore(noted.and_then(|bytes| Progress::decode(bytes).ok()).unwrap_or_default());
             let mut reader = node.state.read(&copy.subject, 1).await?;
             while let Some(stored) = reader.next().await? {
-                for operation in stored.catalog(&node.state)? {
-                    let first = accept(&mut copy, &operation)?;
-                    plan.receive(first, operation.content().entries(), now_ms());
+                for operation in stored.operations(&node.state)? {
+                    let first = copy.accept(&operation)?;
+                    plan.receive(first, operation.entries(), now_ms());
                     told.push_back(signed(first, &operation));
                 }
                 copy.state_seq = stored.seq;
@@ -76,16 +95,9 @@ impl Held {
         Ok(Self { plan, copy, note, told, older: older.into_iter().map(|copy| copy.descriptor).collect() })
     }
 
-    /// What the author is told.
-    pub(super) fn catalog(&self) -> Option<HeldCatalog> {
-        let copy = self.copy.as_ref()?;
-        let next = copy.head.map_or(OpSeq(0), |head| head.seq.next());
-        Some(HeldCatalog { log: copy.descriptor.id(), next, hash: copy.head.map(|head| head.hash) })
-    }
-
     /// The local bucket is gone, with everything that was brought there.
     pub(super) async fn forget(&mut self, node: &Node, subscription: &BucketSubscription) -> Result<(), FollowError> {
-        for descriptor in node.state.catalogs(subscription.author, &subscription.remote).await? {
+        for descriptor in node.state.bucket_logs(subscription.author, &subscription.remote).await? {
             let (mut note, noted) = node.state.landed(descriptor.id(), &subscription.id()).await?;
             if noted.is_some() {
                 warn!(
@@ -106,34 +118,21 @@ pub(super) fn rule(deletes: Deletes) -> landing::Deletes {
     }
 }
 
-/// Takes an operation if it is the next one. Returns the number of its first entry.
-pub(super) fn accept(copy: &mut Copy, operation: &CatalogOperation) -> Result<u64, FollowError> {
-    operation.belongs_to(copy.descriptor.author, copy.descriptor.id())?;
-    operation.follows(copy.head)?;
-    let catalog = operation.content();
-    if catalog.before() != copy.said {
-        return Err(FollowError::Violation(Refusal::Order, format!("operation {} does not count on", operation.seq())));
-    }
-    let first = copy.said.entries;
-    copy.said = catalog.after();
-    copy.head = Some(operation.head());
-    Ok(first)
-}
-
 /// Shows what is here, and where the catalog ends.
 pub(super) fn show(subscription: &BucketSubscription, held: &mut Held) {
     subscription.here.0.store(held.plan.landed() as u64, Ordering::Relaxed);
     subscription.here.1.store(held.plan.landed_bytes(), Ordering::Relaxed);
     let Some(copy) = &held.copy else { return };
-    let total = Count { messages: copy.said.entries, bytes: copy.said.bytes };
-    subscription.status.set_end(LogEnd { log: copy.descriptor.id(), head: copy.head, total, source: None }, None);
+    let (head, total) = (copy.chain.head(), copy.chain.total());
+    let total = Count { messages: total.items, bytes: total.bytes };
+    subscription.status.set_end(LogEnd { log: copy.descriptor.id(), head, total, source: None }, None);
     let settled = held.plan.settled_below();
     while held.told.pop_front_if(|(end, _)| *end <= settled).is_some() {}
     subscription.status.set_missing_since(held.told.front().map(|(_, at)| *at));
 }
 
 /// Where an operation's entries end, and when it was signed.
-pub(super) fn signed(first: u64, operation: &CatalogOperation) -> (u64, SystemTime) {
-    let end = first + operation.content().entries().len() as u64;
+pub(super) fn signed(first: u64, operation: &Operation) -> (u64, SystemTime) {
+    let end = first + operation.entries().len() as u64;
     (end, UNIX_EPOCH + Duration::from_micros(operation.signed_at()))
 }

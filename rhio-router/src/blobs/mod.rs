@@ -10,6 +10,7 @@
 //! local bucket, in one request or in parts ([`parts`]). [`events`] tells apps of what has arrived.
 
 pub mod blob_session;
+pub mod bucket_watch;
 pub mod catalog_session;
 pub mod events;
 pub mod failure;

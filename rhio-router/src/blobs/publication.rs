@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rhio_blobs::bucket::{Bucket, Etag};
-use rhio_core::catalog::{CatalogDescriptor, Put, Said, inventory::Inventory};
+use rhio_core::catalog::{Put, inventory::Inventory};
 use rhio_core::id::{BlobHash, LogId, PublicKey};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Head;
+use rhio_core::log::total::Total;
 use rhio_core::object::ObjectKey;
-use rhio_core::operation::Head;
 use rhio_core::policy::Readers;
+use rhio_core::record::Position;
+use rhio_core::wire::LogState;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +28,7 @@ const BACKLOG: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// What it is about.
-    pub descriptor: CatalogDescriptor,
+    pub descriptor: LogDescriptor,
     /// Its name.
     pub log: LogId,
     /// Where its operations are.
@@ -32,9 +36,23 @@ pub struct View {
     /// Its last operation.
     pub head: Option<Head>,
     /// How much it says.
-    pub said: Said,
+    pub total: Total,
     /// Changes that are known and not said yet; `None` while the bucket has not been listed.
     pub pending: Option<u64>,
+}
+
+impl View {
+    /// What subscribers are told.
+    pub fn state(&self) -> LogState {
+        LogState {
+            descriptor: self.descriptor.clone(),
+            closed: false,
+            head: self.head,
+            through: Position::default(),
+            total: self.total,
+            pending: self.pending,
+        }
+    }
 }
 
 /// What the writing task is asked.
@@ -219,6 +237,12 @@ impl BucketRegistry {
     /// Replaces them.
     pub fn set(&self, list: Vec<Arc<BucketPublication>>) {
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
+    }
+
+    /// The one whose log this is now.
+    pub fn of_log(&self, log: LogId) -> Option<Arc<BucketPublication>> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().find(|publication| publication.view.borrow().as_ref().is_some_and(|view| view.log == log)).cloned()
     }
 
     /// The one of a bucket.

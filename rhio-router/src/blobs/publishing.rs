@@ -1,7 +1,7 @@
 //! Writes the catalog of one bucket: listings in, state stream out.
 //!
 //! The invariant: an operation of a catalog leaves the node only after the state stream has acknowledged it (see
-//! [`rhio_core::seal`]). The state stream takes it only behind the one that this task knows as last. When it is not
+//! [`rhio_core::log::writer`]). The state stream takes it only behind the one that this task knows as last. When it is not
 //! certain where the log ends, because NATS was started anew or a reader knows more, a new epoch begins, which says
 //! everything again. Hashes come from the old log where the bucket still has the same version, so nothing is read twice.
 
@@ -14,11 +14,13 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use rhio_blobs::bucket::{BucketError, Listed, Page};
 use rhio_core::catalog::inventory::{Ended, Inventory, Observed};
-use rhio_core::catalog::{Catalog, CatalogDescriptor, CatalogOperation, Entry, Put, Said};
-use rhio_core::commit::Commit;
-use rhio_core::id::LocalSeq;
+use rhio_core::catalog::{Catalog, Entry, Put};
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Head;
+use rhio_core::log::total::Total;
+use rhio_core::log::writer::Writer;
 use rhio_core::object::ObjectKey;
-use rhio_core::operation::Head;
 use rhio_core::record::Position;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -132,11 +134,11 @@ struct Driver<'a> {
     listed: bool,
     /// What older epochs knew, until this one is complete.
     remembered: Inventory,
-    older: Vec<CatalogDescriptor>,
+    older: Vec<LogDescriptor>,
     /// To be said, in this order.
     waiting: VecDeque<Entry>,
-    /// Being said.
-    staged: Option<CatalogOperation>,
+    /// Says it.
+    writer: Writer,
     /// Answered when so many entries have been said.
     promises: VecDeque<(u64, oneshot::Sender<()>)>,
     /// Objects to be looked at.
@@ -245,7 +247,7 @@ async fn recover<'a>(
     server: &str,
     doubted: bool,
 ) -> Result<Driver<'a>, PublishError> {
-    let mut known = node.state.catalogs(node.me, publication.bucket.name()).await?;
+    let mut known = node.state.bucket_logs(node.me, publication.bucket.name()).await?;
     let last_epoch = known.last().map_or(0, |last| last.epoch);
     let mut certain = None;
     if let Some(last) = known.last().filter(|_| !doubted) {
@@ -264,7 +266,7 @@ async fn recover<'a>(
         end = read(node, &node.state.own(descriptor.id()), &mut inventory).await?;
     }
     let descriptor = match certain {
-        Some(descriptor) if !(end.complete && inventory.worth_new_epoch(&end.said)) => {
+        Some(descriptor) if !(end.complete && inventory.worth_new_epoch(&end.total)) => {
             debug!("{}: goes on with catalog {}", publication.status.name(), descriptor.id().short());
             descriptor
         }
@@ -275,9 +277,8 @@ async fn recover<'a>(
             }
             (inventory, end) = (Inventory::default(), End::default());
             let epoch = (now_micros() / 1000).max(last_epoch + 1);
-            let bucket = publication.bucket.name().to_owned();
-            let descriptor = CatalogDescriptor { author: node.me, bucket, epoch };
-            node.state.put_catalog(&descriptor).await?;
+            let descriptor = LogDescriptor::bucket(node.me, epoch, publication.bucket.name());
+            node.state.put_descriptor(&descriptor).await?;
             failpoint::hit("catalog-described");
             node.state.note_server(descriptor.id(), server, Position::default()).await?;
             info!("{}: begins catalog {}", publication.status.name(), descriptor.id().short());
@@ -289,7 +290,8 @@ async fn recover<'a>(
         publication.set_complete();
     }
     let log = descriptor.id();
-    let view = View { subject: node.state.own(log), descriptor, log, head: end.head, said: end.said, pending: None };
+    let writer = Writer::new(node.key.clone(), log, end.head, end.total);
+    let view = View { subject: node.state.own(log), descriptor, log, head: end.head, total: end.total, pending: None };
     Ok(Driver {
         node,
         publication,
@@ -300,7 +302,7 @@ async fn recover<'a>(
         remembered,
         older: known,
         waiting: VecDeque::new(),
-        staged: None,
+        writer,
         promises: VecDeque::new(),
         queue: VecDeque::new(),
         running: JoinSet::new(),
@@ -313,7 +315,7 @@ async fn recover<'a>(
 #[derive(Default)]
 struct End {
     head: Option<Head>,
-    said: Said,
+    total: Total,
     state_seq: u64,
     complete: bool,
 }
@@ -322,12 +324,12 @@ async fn read(node: &Node, subject: &LogSubject, inventory: &mut Inventory) -> R
     let mut reader = node.state.read(subject, 1).await?;
     let mut end = End::default();
     while let Some(stored) = reader.next().await? {
-        for operation in stored.catalog(&node.state)? {
-            for entry in operation.content().entries() {
+        for operation in stored.operations(&node.state)? {
+            for entry in operation.entries() {
                 inventory.apply(entry);
                 end.complete |= *entry == Entry::Complete;
             }
-            end.said = operation.content().after();
+            end.total = operation.after();
             end.head = Some(operation.head());
         }
         end.state_seq = stored.seq;
@@ -487,35 +489,36 @@ impl Driver<'_> {
     fn announce(&mut self, put: Put, done: oneshot::Sender<()>) {
         self.busy.insert(put.key.clone());
         self.waiting.push_back(Entry::Put(put));
-        let staged = self.staged.as_ref().map_or(0, |staged| staged.content().entries().len());
-        let after = self.view.said.entries + (staged + self.waiting.len()) as u64;
+        let staged = self.writer.staged().map_or(0, |staged| staged.entries().len());
+        let after = self.view.total.items + (staged + self.waiting.len()) as u64;
         self.promises.push_back((after, done));
     }
 
     /// Signs the next operation, when there is something to say and nothing is being said.
     fn stage(&mut self) -> bool {
         let idle = self.waiting.is_empty() && self.queue.is_empty() && self.running.is_empty();
-        if !self.complete && self.listed && idle && self.failing.is_empty() && self.staged.is_none() {
+        if !self.complete && self.listed && idle && self.failing.is_empty() && self.writer.staged().is_none() {
             self.complete = true;
             self.waiting.push_back(Entry::Complete);
         }
-        let Some(catalog) = Catalog::take(self.view.said, &mut self.waiting) else { return false };
-        let operation = CatalogOperation::sign(&self.node.key, self.view.log, self.view.head, now_micros(), catalog);
-        self.staged = Some(operation);
-        true
+        if self.writer.staged().is_some() {
+            return false;
+        }
+        let Some(catalog) = Catalog::take(&mut self.waiting) else { return false };
+        self.writer.stage(catalog, now_micros()).is_some()
     }
 
     fn append(&self) -> Pending<Result<u64, StateError>> {
-        let operation = self.staged.as_ref()?;
-        let commit = Commit { local: LocalSeq(0), gone: 0, operations: vec![operation.raw().clone()] };
+        let operation = self.writer.staged()?;
+        let commit = Commit::own(operation.raw().clone());
         let (state, subject, expected) = (Arc::clone(&self.node.state), self.view.subject.clone(), self.state_seq);
         Some(Box::pin(async move { state.append(&subject, &commit, expected).await }))
     }
 
     /// What was staged is durable.
     async fn said(&mut self) -> Result<(), PublishError> {
-        let Some(operation) = self.staged.take() else { return Ok(()) };
-        let entries = operation.content().entries();
+        let Some(operation) = self.writer.appended() else { return Ok(()) };
+        let entries = operation.entries();
         {
             let mut inventory = self.publication.inventory_mut();
             for entry in entries {
@@ -525,12 +528,11 @@ impl Driver<'_> {
                 }
             }
         }
-        self.view.said = operation.content().after();
-        self.view.head = Some(operation.head());
-        let bytes = operation.content().after().bytes.saturating_sub(operation.content().before().bytes);
+        (self.view.total, self.view.head) = (self.writer.total(), self.writer.head());
+        let bytes = operation.body().content.amount().bytes;
         self.publication.status.progress(Count { messages: entries.len() as u64, bytes });
         self.publication.status.sealed_operation();
-        while self.promises.front().is_some_and(|(after, _)| *after <= self.view.said.entries) {
+        while self.promises.front().is_some_and(|(after, _)| *after <= self.view.total.items) {
             if let Some((_, done)) = self.promises.pop_front() {
                 let _ = done.send(());
             }
@@ -539,7 +541,7 @@ impl Driver<'_> {
             self.remembered = Inventory::default();
             for descriptor in std::mem::take(&mut self.older) {
                 let subject = self.node.state.own(descriptor.id());
-                self.node.state.forget_catalog(&descriptor, &subject, None).await?;
+                self.node.state.forget(&descriptor, &subject, None).await?;
             }
             self.publication.set_complete();
             self.node.blobs.sweep_outboards();
@@ -556,7 +558,7 @@ impl Driver<'_> {
 
     /// Lets sessions see what is durable.
     fn show(&mut self) {
-        let staged = self.staged.as_ref().map_or(0, |staged| staged.content().entries().len());
+        let staged = self.writer.staged().map_or(0, |staged| staged.entries().len());
         let pending = staged + self.waiting.len() + self.queue.len() + self.running.len();
         self.view.pending = self.listed.then_some(pending as u64);
         self.publication.show(&self.view);

@@ -13,9 +13,9 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use rhio_blobs::bucket::{Bucket, BucketError};
 use rhio_core::id::PublicKey;
+use rhio_core::log::operation::OperationError;
 use rhio_core::object::ObjectKey;
-use rhio_core::operation::OperationError;
-use rhio_core::wire::{BucketPull, CloseCode, Frame};
+use rhio_core::wire::{CloseCode, Frame, Interest};
 use rhio_net::connection::Connection;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -221,7 +221,7 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
         }
     };
     let (mut writer, mut reader) = stream::open(&connection).await?;
-    writer.send(&Frame::Bucket(BucketPull { bucket: subscription.remote.clone(), held: held.catalog() })).await?;
+    writer.send(&Frame::Watch(Interest::Bucket(subscription.remote.clone()))).await?;
     let landing =
         Landing { node: node.clone(), subscription: Arc::clone(subscription), connection: connection.clone() };
     let mut driver = Driver {
@@ -230,6 +230,7 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
         landing: Arc::new(landing),
         held,
         author: None,
+        writer: None,
         unstored: VecDeque::new(),
         storing: 0,
         in_flight: HashMap::new(),
@@ -261,6 +262,9 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
         _ => {}
     }
     writer.reset(CloseCode::Done);
+    if let Some(mut pulling) = driver.writer.take() {
+        pulling.reset(CloseCode::Done);
+    }
     outcome
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use rhio_core::id::{LogId, OpSeq, SourceSeq};
-use rhio_core::operation::LogDescriptor;
-use rhio_core::operation::Operation;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Operation;
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::{Sealed, Tail};
 use rhio_core::subject::Filter;

@@ -5,6 +5,7 @@
 //! and the source's stream again. [`watching`] tells subscribers which logs there are.
 
 pub mod live;
+pub mod pulling;
 pub mod readership;
 pub mod recall;
 pub mod registry;

@@ -1,7 +1,8 @@
-//! Gives an author back what this node holds of its log. The author asks when its JetStream may have lost the end.
+//! Gives an author back what this node holds of its log. The author pulls it, to settle, when its JetStream may have
+//! lost the end.
 
 use rhio_core::id::{LogId, OpSeq};
-use rhio_core::wire::Frame;
+use rhio_core::wire::{Batch, Frame};
 
 use crate::node::Node;
 use rhio_nats::state::LogSubject;
@@ -40,7 +41,7 @@ async fn serve_copy(
             // Where the beginning was pruned, the author must learn that there is more than it can be given.
             let follows = operation.seq() == next || (!begun && operation.seq() > next);
             if follows {
-                incoming.writer.send(&Frame::Operation(operation.raw().clone())).await?;
+                incoming.writer.send(&Frame::Batch(Batch::bare(operation.raw().clone()))).await?;
                 next = operation.seq().next();
             }
             begun = true;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use rhio_core::commit::Commit;
-use rhio_core::id::{OpSeq, PublicKey, SourceSeq};
-use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::id::{PublicKey, SourceSeq};
+use rhio_core::log::chain::Chain;
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::{Kind, LogDescriptor, Source};
+use rhio_core::log::operation::Operation;
 use rhio_core::record::Position;
 use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, Unsettled, recover};
-use rhio_core::wire::{Frame, LogState};
+use rhio_core::wire::{Frame, LogState, Pull, Want};
 use tracing::{debug, info, warn};
 
 use crate::node::{Node, now_micros};
@@ -69,7 +71,7 @@ pub async fn find_log(
 ) -> Result<Recovered, SealError> {
     let server = node.server_id();
     let (mut known, spare) = known_logs(node, publication, source.created(), &server).await?;
-    let current = known.last().filter(|log| log.descriptor.created == source.created()).map(|log| log.descriptor.id());
+    let current = known.last().filter(|log| is_of(&log.descriptor, source.created())).map(|log| log.descriptor.id());
     let mut evidence = Evidence { tail: None, same_server: true, all_answered: true, record: TailRecord::Held };
     if let (Some(log), Some(last)) = (current, known.last_mut()) {
         evidence.same_server = spare.is_none()
@@ -111,13 +113,12 @@ pub async fn find_log(
                 return Ok(Recovered { descriptor, tail: Tail::default(), after, state_seq: 0, closed });
             }
             let epoch = (now_micros() / 1000).max(last.map_or(0, |log| log.descriptor.epoch + 1));
-            let descriptor = LogDescriptor {
-                author: node.me,
+            let about = Source {
                 stream: publication.stream.clone(),
                 created: source.created(),
                 filter: publication.filter.clone(),
-                epoch,
             };
+            let descriptor = LogDescriptor::messages(node.me, epoch, about);
             node.state.put_descriptor(&descriptor).await?;
             failpoint::hit("log-described");
             match reason {
@@ -138,7 +139,7 @@ pub async fn find_log(
     node.state.note_server(recovered.descriptor.id(), &server, recovered.after).await?;
     failpoint::hit("server-noted");
     for (descriptor, subject) in forget {
-        node.state.forget(&descriptor, &subject).await?;
+        node.state.forget(&descriptor, &subject, None).await?;
     }
     Ok(recovered)
 }
@@ -154,19 +155,20 @@ async fn known_logs(
     let mut known: Vec<Known> = Vec::new();
     let mut spare: Option<(LogDescriptor, Position)> = None;
     for descriptor in node.state.descriptors(node.me).await? {
-        if descriptor.stream != publication.stream || descriptor.filter != publication.filter {
+        let ours = |about: &Source| about.stream == publication.stream && about.filter == publication.filter;
+        if !descriptor.source().is_some_and(ours) {
             continue;
         }
         let subject = node.state.own(descriptor.id());
         let Some(last) = node.state.last(&subject).await? else {
             let noted = node.state.noted_server(descriptor.id()).await?;
-            let usable = noted.filter(|(noted, _)| noted == server && descriptor.created == created);
+            let usable = noted.filter(|(noted, _)| noted == server && is_of(&descriptor, created));
             let unused = match usable {
                 Some((_, after)) => spare.replace((descriptor, after)).map(|(before, _)| before),
                 None => Some(descriptor),
             };
             if let Some(unused) = unused {
-                node.state.forget(&unused, &node.state.own(unused.id())).await?;
+                node.state.forget(&unused, &node.state.own(unused.id()), None).await?;
             }
             continue;
         };
@@ -178,10 +180,15 @@ async fn known_logs(
     if let (Some((unused, _)), Some(last)) = (&spare, known.last())
         && unused.epoch < last.descriptor.epoch
     {
-        node.state.forget(unused, &node.state.own(unused.id())).await?;
+        node.state.forget(unused, &node.state.own(unused.id()), None).await?;
         spare = None;
     }
     Ok((known, spare))
+}
+
+/// Whether a log is about this life of its stream.
+fn is_of(descriptor: &LogDescriptor, created: u64) -> bool {
+    descriptor.source().is_some_and(|about| about.created == created)
 }
 
 fn closed_state(log: &Known) -> LogState {
@@ -229,9 +236,11 @@ async fn ask(
     connection: &rhio_net::connection::Connection,
 ) -> Result<bool, SealError> {
     let id = log.descriptor.id();
-    let next = |tail: &Tail| tail.head.map_or(OpSeq(0), |head| head.seq.next());
+    let mut chain = Chain::new(node.me, id, Kind::Messages).at(log.tail.head, log.tail.total);
+    let held = chain.head().map(|head| head.hash);
+    let pull = Pull { log: id, next: chain.next(), held, want: Want::Settle };
     let Ok((mut writer, mut reader)) = stream::open(connection).await else { return Ok(false) };
-    if writer.send(&Frame::Recall { log: id, from: next(&log.tail) }).await.is_err() {
+    if writer.send(&Frame::Pull(pull)).await.is_err() {
         return Ok(false);
     }
     let mut taken = 0u64;
@@ -241,7 +250,7 @@ async fn ask(
             _ => return Ok(false),
         };
         let raw = match frame {
-            Frame::Operation(raw) => raw,
+            Frame::Batch(batch) => batch.operation,
             Frame::End => break,
             _ => return Ok(false),
         };
@@ -253,14 +262,14 @@ async fn ask(
                 return Ok(true);
             }
         };
-        if operation.seq() < next(&log.tail) {
+        if operation.seq() < chain.next() {
             continue;
         }
-        if operation.belongs_to(node.me, id).is_err() || operation.follows(log.tail.head).is_err() {
+        if chain.accept(&operation).is_err() {
             warn!(peer = %peer, "a reader holds operations that do not continue this node's log");
             return Ok(false);
         }
-        let commit = Commit { local: Default::default(), gone: 0, operations: vec![operation.raw().clone()] };
+        let commit = Commit::own(operation.raw().clone());
         log.state_seq = node.state.append(&log.subject, &commit, log.state_seq).await?;
         log.tail = Tail::after(&operation);
         failpoint::hit("operation-taken-back");

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::OptionFuture;
-use rhio_core::commit::Commit;
-use rhio_core::id::{LocalSeq, OpSeq, SourceSeq};
+use rhio_core::id::{OpSeq, SourceSeq};
+use rhio_core::log::commit::Commit;
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::Sealer;
 use rhio_nats::client::Ack;
@@ -178,8 +178,7 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                 })?;
                 failpoint::hit("operation-stored");
                 if let Some(sealed) = sealer.appended() {
-                    let manifest = sealed.operation.manifest();
-                    let bytes = manifest.after().bytes - manifest.before().bytes;
+                    let bytes = sealed.operation.body().content.amount().bytes;
                     entry.progress(Count { messages: sealed.records.len() as u64, bytes });
                     entry.sealed_operation();
                     node.metrics.seal_seconds.observe(signed.elapsed().as_secs_f64());
@@ -241,7 +240,7 @@ fn restarted() -> SealError {
 impl Driver<'_> {
     fn append(&self, raw: Bytes) -> Pin<Box<dyn Future<Output = Result<u64, StateError>> + Send>> {
         let (state, subject, expected) = (Arc::clone(&self.node.state), self.subject.clone(), self.state_seq);
-        let commit = Commit { local: LocalSeq(0), gone: 0, operations: vec![raw] };
+        let commit = Commit::own(raw);
         Box::pin(async move { state.append(&subject, &commit, expected).await })
     }
 
@@ -296,7 +295,7 @@ impl Driver<'_> {
         let (live, state, subject) = (Arc::clone(&self.live), Arc::clone(&self.node.state), self.subject.clone());
         Box::pin(async move {
             let (created, first, last) = live.source.bounds().await?;
-            if created != live.descriptor.created {
+            if created != live.source.created() {
                 return Err(SealError::Recover("the stream was deleted and created again", Doubt::None));
             }
             let tail = live.progress().borrow().tail;
@@ -325,7 +324,7 @@ async fn prune_log(
     let read = async |seq: OpSeq| -> Result<Option<(u64, OpSeq, SourceSeq)>, SealError> {
         let Some(stored) = state.find(subject, seq).await? else { return Ok(None) };
         let operation = stored.operations(state)?.into_iter().next();
-        Ok(operation.map(|op| (stored.seq, op.seq(), op.manifest().last().seq)))
+        Ok(operation.map(|op| (stored.seq, op.seq(), op.through().seq)))
     };
     let Some((oldest, first, last)) = read(OpSeq(0)).await? else { return Ok(()) };
     if last >= first_held {

@@ -1,13 +1,15 @@
 //! Serves one log to one subscriber.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rhio_core::id::{OpHash, OpSeq, PublicKey};
-use rhio_core::operation::{LogDescriptor, Operation};
-use rhio_core::provide::{Refusal, Selected, Session, Step};
+use rhio_core::id::{LogId, OpHash, OpSeq, PublicKey};
+use rhio_core::log::operation::Operation;
+use rhio_core::log::session::{Refusal, Session, Step, Unsent};
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::Tail;
-use rhio_core::wire::{CloseCode, Frame, Pull, encode_batch};
+use rhio_core::select::{Selected, Selection};
+use rhio_core::subject::Filter;
+use rhio_core::wire::{CloseCode, Floor, Frame, encode_batch};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -47,6 +49,14 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// A pull that is not served.
+    pub fn refusal(refusal: Refusal) -> Self {
+        Self::Refused(match refusal {
+            Refusal::Behind => CloseCode::Unavailable,
+            Refusal::Diverged => CloseCode::Diverged,
+        })
+    }
+
     /// How the stream is closed.
     pub fn code(&self) -> CloseCode {
         match self {
@@ -59,7 +69,8 @@ impl SessionError {
 
 /// What a session reads from.
 struct View {
-    descriptor: LogDescriptor,
+    log: LogId,
+    filter: Filter,
     /// `None` for a log that is closed.
     live: Option<Arc<LiveLog>>,
     progress: watch::Receiver<Progress>,
@@ -68,13 +79,39 @@ struct View {
     subject: LogSubject,
 }
 
-/// Serves a pull until the subscriber leaves.
+/// What a subscriber asks for: a log, and what it wants of it.
+pub struct Asked {
+    /// The log.
+    pub log: LogId,
+    /// The first operation that is lacking.
+    pub next: OpSeq,
+    /// The hash of the operation before that.
+    pub held: Option<OpHash>,
+    /// The subjects that are wanted.
+    pub filter: Filter,
+    /// What need not be sent.
+    pub floors: Vec<Floor>,
+}
+
+/// One subscriber's session: where it is, and what it gets.
+struct Serving {
+    session: Mutex<Session>,
+    selection: Selection,
+}
+
+impl Serving {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves a pull of messages until the subscriber leaves.
 ///
 /// # Errors
 /// When the stream breaks, or the pull is not served.
-pub async fn serve(node: &Node, incoming: Incoming, pull: Pull) -> Result<(), SessionError> {
+pub async fn serve(node: &Node, incoming: Incoming, asked: Asked) -> Result<(), SessionError> {
     let Incoming { peer, mut writer, mut reader, connection: _connection } = incoming;
-    let result = open_and_serve(node, peer, &mut writer, &mut reader, pull).await;
+    let result = open_and_serve(node, peer, &mut writer, &mut reader, asked).await;
     if let Err(error) = &result {
         reader.stop(error.code());
         writer.reset(error.code());
@@ -87,15 +124,15 @@ async fn open_and_serve(
     peer: PublicKey,
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
-    pull: Pull,
+    asked: Asked,
 ) -> Result<(), SessionError> {
-    let publication = node.registry.find(pull.log).filter(|p| p.admits(&peer));
+    let publication = node.registry.find(asked.log).filter(|p| p.admits(&peer));
     let publication = publication.ok_or(SessionError::Refused(CloseCode::Unavailable))?;
-    let view = view(node, &publication, &pull).await?;
-    let before = hash_before(node, &view, pull.next).await?;
+    let view = view(node, &publication, asked.log).await?;
+    let before = hash_before(node, &view, asked.next).await?;
     let head = view.progress.borrow().tail.head;
     let closed = view.live.is_none();
-    let session = Session::open(pull, &view.descriptor.filter, head, before).map_err(|refusal| {
+    let session = Session::open((asked.next, asked.held), head, before).map_err(|refusal| {
         match refusal {
             // A subscriber that holds more of a closed log has what it can get.
             _ if closed => {}
@@ -108,43 +145,46 @@ async fn open_and_serve(
                 publication.diverged.notify_one();
             }
         }
-        SessionError::Refused(refusal.code())
+        SessionError::refusal(refusal)
     })?;
     debug!(peer = %peer, from = session.next().0, "session begins");
-    let session = Mutex::new(session);
+    let selection = Selection::new(asked.filter, asked.floors, &view.filter);
+    let serving = Serving { session: Mutex::new(session), selection };
     let presence = publication.readership.enter(peer);
-    let sending = send(node, &publication, peer, &view, &session, writer);
-    let hearing = hear(node, &view, &session, reader, &presence);
+    let sending = send(node, &publication, peer, &view, &serving, writer);
+    let hearing = hear(node, &view, &serving, reader, &presence);
     tokio::select! {
         result = sending => result,
         result = hearing => result,
     }
 }
 
-async fn view(node: &Node, publication: &Publication, pull: &Pull) -> Result<View, SessionError> {
+async fn view(node: &Node, publication: &Publication, log: LogId) -> Result<View, SessionError> {
     let logs = publication.logs().borrow().clone();
-    let subject = node.state.own(pull.log);
-    if let Some(live) = logs.live.filter(|live| live.log == pull.log) {
+    let subject = node.state.own(log);
+    if let Some(live) = logs.live.filter(|live| live.log == log) {
         return Ok(View {
-            descriptor: live.descriptor.clone(),
+            log,
+            filter: publication.filter.clone(),
             progress: live.progress(),
             source: Some(live.source.clone()),
             live: Some(live),
             subject,
         });
     }
-    let closed = logs.closed.into_iter().find(|c| c.descriptor.id() == pull.log);
+    let closed = logs.closed.into_iter().find(|c| c.descriptor.id() == log);
     let closed = closed.ok_or(SessionError::Refused(CloseCode::Unavailable))?;
+    let about = closed.descriptor.source().ok_or(SessionError::Refused(CloseCode::Unavailable))?;
     let source = SourceStream::open(&node.client, &publication.stream, &publication.filter).await;
     let source = match source {
-        Ok(source) if source.created() == closed.descriptor.created => Some(source),
+        Ok(source) if source.created() == about.created => Some(source),
         Ok(_) | Err(SourceError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
     let tail = Tail { head: closed.head, through: closed.through, total: closed.total };
     // The sender may go: the value stays, and nothing is added to a closed log.
     let (_, progress) = watch::channel(Progress { tail, pending: Some(0) });
-    Ok(View { descriptor: closed.descriptor, live: None, progress, source, subject })
+    Ok(View { log, filter: about.filter.clone(), live: None, progress, source, subject })
 }
 
 async fn hash_before(node: &Node, view: &View, next: OpSeq) -> Result<Option<OpHash>, SessionError> {
@@ -161,17 +201,13 @@ async fn hash_before(node: &Node, view: &View, next: OpSeq) -> Result<Option<OpH
     Ok(found.map(|op| op.hash()))
 }
 
-fn lock(session: &Mutex<Session>) -> std::sync::MutexGuard<'_, Session> {
-    session.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Sends what the subscriber lacks, for ever.
 async fn send(
     node: &Node,
     publication: &Publication,
     peer: PublicKey,
     view: &View,
-    session: &Mutex<Session>,
+    serving: &Serving,
     writer: &mut FrameWriter,
 ) -> Result<(), SessionError> {
     let mut progress = view.progress.clone();
@@ -183,10 +219,10 @@ async fn send(
         }
         let head = progress.borrow_and_update().tail.head;
         if let Some(live) = &view.live {
-            live.note_sent(lock(session).next());
+            live.note_sent(serving.session().next());
         }
         let ring = view.live.as_ref().and_then(|live| live.ring_start());
-        let step = lock(session).step(head, ring);
+        let step = serving.session().step(head, ring);
         match step {
             Step::Ring(seq) => {
                 // It may have left the ring in this moment; then it comes from the log.
@@ -194,7 +230,7 @@ async fn send(
                 catch_up = None;
                 writer.set_priority(LIVE_PRIORITY);
                 let begun = Instant::now();
-                let sent = send_recent(session, writer, &recent).await?;
+                let sent = send_recent(serving, writer, &recent).await?;
                 publication.status.sent(sent);
                 node.telemetry.sent(&recent.operation, &peer, begun, sent);
             }
@@ -202,9 +238,9 @@ async fn send(
                 writer.set_priority(CATCH_UP_PRIORITY);
                 let reader = match catch_up.take().filter(|reader| reader.next == seq) {
                     Some(reader) => reader,
-                    None => CatchUp::open(node, view, session, writer, seq).await?,
+                    None => CatchUp::open(node, view, serving, writer, seq).await?,
                 };
-                catch_up = reader.send(node, (peer, &publication.status), session, writer).await?;
+                catch_up = reader.send(node, (peer, &publication.status), serving, writer).await?;
             }
             Step::Wait => tokio::select! {
                 changed = progress.changed(), if view.live.is_some() => {
@@ -213,9 +249,9 @@ async fn send(
                     }
                 }
                 changed = logs.changed() => {
-                    let over = changed.is_err() || !publication.has(lock_log(view));
+                    let over = changed.is_err() || !publication.has(view.log);
                     let live = logs.borrow_and_update().live.as_ref().map(|live| live.log);
-                    if over || (view.live.is_some() && live != Some(lock_log(view))) {
+                    if over || (view.live.is_some() && live != Some(view.log)) {
                         return Err(SessionError::Refused(CloseCode::Unavailable));
                     }
                 }
@@ -224,16 +260,9 @@ async fn send(
     }
 }
 
-fn lock_log(view: &View) -> rhio_core::id::LogId {
-    view.descriptor.id()
-}
-
-async fn send_recent(
-    session: &Mutex<Session>,
-    writer: &mut FrameWriter,
-    recent: &Recent,
-) -> Result<Count, SessionError> {
-    let selected = lock(session).select(&recent.operation, &recent.records);
+async fn send_recent(serving: &Serving, writer: &mut FrameWriter, recent: &Recent) -> Result<Count, SessionError> {
+    let selected = serving.selection.select(&recent.operation, &recent.records);
+    serving.session().sent(recent.operation.seq());
     let all = selected.iter().all(|slot| matches!(slot, Selected::Record(_)));
     let frame = if all {
         recent.whole_frame()
@@ -265,7 +294,7 @@ impl CatchUp {
     async fn open(
         node: &Node,
         view: &View,
-        session: &Mutex<Session>,
+        serving: &Serving,
         writer: &mut FrameWriter,
         seq: OpSeq,
     ) -> Result<Self, SessionError> {
@@ -274,12 +303,12 @@ impl CatchUp {
         let first = stored.operations(&node.state)?.first().map_or(seq, Operation::seq);
         if first > seq {
             writer.send(&Frame::Pruned { first }).await?;
-            lock(session).skip_to(first);
+            serving.session().skip_to(first);
         }
         let reader = node.state.read(&view.subject, stored.seq).await?;
         // A narrower filter reads less; a wider one must not read what the log does not cover.
-        let filter = lock(session).filter().clone();
-        let filter = if view.descriptor.filter.covers(&filter) { filter } else { view.descriptor.filter.clone() };
+        let wanted = serving.selection.filter();
+        let filter = if view.filter.covers(wanted) { wanted.clone() } else { view.filter.clone() };
         let history = view.source.as_ref().map(|source| source.history(&filter));
         Ok(Self { reader, history, next: first.max(seq) })
     }
@@ -289,7 +318,7 @@ impl CatchUp {
         mut self,
         node: &Node,
         (peer, status): (PublicKey, &Entry),
-        session: &Mutex<Session>,
+        serving: &Serving,
         writer: &mut FrameWriter,
     ) -> Result<Option<Self>, SessionError> {
         let Some(stored) = self.reader.next().await? else { return Ok(None) };
@@ -298,13 +327,13 @@ impl CatchUp {
                 continue;
             }
             let begun = Instant::now();
-            let snapshot = lock(session).clone();
             let records = match &mut self.history {
-                Some(history) => history.records(operation.manifest(), |p| snapshot.is_below_floors(p)).await?,
+                Some(history) => history.records(operation.records(), |p| serving.selection.is_below_floors(p)).await?,
                 None => Vec::new(),
             };
             // The stream was read under the subscriber's filter, so what it does not want looks as if it were gone.
-            let selected = lock(session).select(&operation, &records);
+            let selected = serving.selection.select(&operation, &records);
+            serving.session().sent(operation.seq());
             let frame = encode_batch(operation.raw(), selected.iter().map(|slot| slot.slot(&records)));
             writer.send_bytes(frame).await?;
             let sent = count(&selected, &records);
@@ -321,7 +350,7 @@ impl CatchUp {
 async fn hear(
     node: &Node,
     view: &View,
-    session: &Mutex<Session>,
+    serving: &Serving,
     reader: &mut FrameReader,
     presence: &Presence,
 ) -> Result<(), SessionError> {
@@ -331,22 +360,21 @@ async fn hear(
             Some(_) => return Err(StreamError::Unexpected.into()),
             None => return Ok(()),
         };
-        lock(session).applied(head).map_err(SessionError::Refused)?;
+        serving.session().applied(head).map_err(|Unsent| SessionError::Refused(CloseCode::Protocol))?;
         presence.applied(head.seq);
         failpoint::hit("applied-heard");
         let Some(live) = view.live.as_ref().filter(|live| live.source.is_queue()) else { continue };
         let through = match live.recent(head.seq) {
-            Some(recent) => Some(recent.operation.manifest().last().seq),
+            Some(recent) => Some(recent.operation.through().seq),
             None => {
                 let stored = node.state.find(&view.subject, head.seq).await?;
                 let operations = stored.map(|stored| stored.operations(&node.state)).transpose()?;
                 let found = operations.into_iter().flatten().find(|op| op.hash() == head.hash);
-                found.map(|op| op.manifest().last().seq)
+                found.map(|op| op.through().seq)
             }
         };
         if let Some(through) = through {
-            let filter = lock(session).filter().clone();
-            live.note_applied(&filter, through);
+            live.note_applied(serving.selection.filter(), through);
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rhio_core::id::PublicKey;
 use rhio_core::subject::Filter;
-use rhio_core::wire::{CloseCode, Frame, LogState, MAX_LOGS};
+use rhio_core::wire::{CloseCode, Frame, Interest, LogState, MAX_LOGS};
 use tracing::warn;
 
 use crate::node::Node;
@@ -15,6 +15,7 @@ use rhio_net::links::Incoming;
 use rhio_net::stream::StreamError;
 
 use super::registry::Publication;
+use crate::blobs::bucket_watch;
 
 /// Changes are told at most this often.
 const PACE: Duration = Duration::from_millis(100);
@@ -27,7 +28,14 @@ const PRIORITY: i32 = 2;
 ///
 /// # Errors
 /// When the stream breaks.
-pub async fn serve(node: &Node, mut incoming: Incoming, filter: Filter) -> Result<(), StreamError> {
+pub async fn serve(node: &Node, incoming: Incoming, interest: Interest) -> Result<(), StreamError> {
+    match interest {
+        Interest::Messages(filter) => messages(node, incoming, filter).await,
+        Interest::Bucket(bucket) => bucket_watch::serve(node, incoming, &bucket).await,
+    }
+}
+
+async fn messages(node: &Node, mut incoming: Incoming, filter: Filter) -> Result<(), StreamError> {
     let peer = incoming.peer;
     incoming.writer.set_priority(PRIORITY);
     let mut registry = node.registry.watch();

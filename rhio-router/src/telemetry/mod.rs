@@ -15,7 +15,8 @@ use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, SpanFlags};
 use rhio_core::codec::Reader;
 use rhio_core::id::{OpHash, PublicKey};
-use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Operation;
 use rhio_core::record::{CanonicalRecord, SourceRecord};
 use rhio_core::seal::Sealed;
 use tokio::sync::mpsc;
@@ -68,20 +69,19 @@ impl Telemetry {
         let (operation, clock) = (&sealed.operation, Clock::now());
         let (signed, end) = (clock.at(signed), clock.nanos);
         let (links, more) = links(&sealed.records);
-        let manifest = operation.manifest();
         let mut attributes = about(operation);
         attributes.extend([
-            text("rhio.publication", log.filter.as_str()),
-            text("rhio.stream", &log.stream),
+            text("rhio.publication", log.source().map_or("", |source| source.filter.as_str())),
+            text("rhio.stream", log.source().map_or("", |source| source.stream.as_str())),
             number("rhio.records", sealed.records.len() as u64),
-            number("rhio.bytes", manifest.after().bytes - manifest.before().bytes),
+            number("rhio.bytes", operation.body().content.amount().bytes),
         ]);
         tracer.emit(Span {
             span_id: root_id(&operation.hash()).to_vec(),
             links,
             dropped_links_count: more,
             // Another machine's clock says when the message came into the stream.
-            ..span(operation.hash(), "rhio.batch", SpanKind::Producer, (manifest.first().time.min(signed), end))
+            ..span(operation.hash(), "rhio.batch", SpanKind::Producer, (operation.first().time.min(signed), end))
                 .with(attributes)
         });
         tracer.emit(

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use rhio_core::id::PublicKey;
-use rhio_core::operation::{OperationBody, SignedOperation};
+use rhio_core::log::descriptor;
+use rhio_core::log::operation::Operation;
 
-use rhio_nats::state::Held;
 use rhio_net::records::PeerReport;
 use rhio_router::apply::subscription::Subscription;
 use rhio_router::blobs::publication::BucketPublication;
@@ -85,7 +85,7 @@ pub fn subject_publication(publication: &Publication) -> model::Publication {
     let position = progress.map(|(log, progress)| model::LogPosition {
         log: log.to_string(),
         operation: progress.tail.head.map(|head| head.seq.0),
-        messages: progress.tail.total.records,
+        messages: progress.tail.total.items,
         bytes: progress.tail.total.bytes,
         source_sequence: progress.tail.head.map(|_| progress.tail.through.seq.0),
     });
@@ -108,8 +108,8 @@ pub fn bucket_publication(publication: &BucketPublication) -> model::Publication
     let position = view.as_ref().map(|view| model::LogPosition {
         log: view.log.to_string(),
         operation: view.head.map(|head| head.seq.0),
-        messages: view.said.entries,
-        bytes: view.said.bytes,
+        messages: view.total.items,
+        bytes: view.total.bytes,
         source_sequence: None,
     });
     let lag = unsealed(view.and_then(|view| view.pending), Kind::Bucket);
@@ -236,26 +236,12 @@ pub fn transfer(transfer: &transfers::Transfer) -> model::Transfer {
 }
 
 /// A signed operation.
-pub fn operation(held: &Held) -> model::Operation {
-    match held {
-        Held::Messages(operation) => {
-            let manifest = operation.manifest();
-            let sequences = (manifest.first().seq.0, manifest.last().seq.0);
-            signed(operation, model::OperationKind::Messages, manifest.entries().len(), Some(sequences))
-        }
-        Held::Catalog(operation) => {
-            signed(operation, model::OperationKind::Catalog, operation.content().entries().len(), None)
-        }
-    }
-}
-
-/// What operations of both kinds have.
-fn signed<B: OperationBody>(
-    operation: &SignedOperation<B>,
-    describes: model::OperationKind,
-    count: usize,
-    sequences: Option<(u64, u64)>,
-) -> model::Operation {
+pub fn operation(operation: &Operation) -> model::Operation {
+    let (describes, count) = match operation.kind() {
+        descriptor::Kind::Messages => (model::OperationKind::Messages, operation.records().len()),
+        descriptor::Kind::Bucket => (model::OperationKind::Catalog, operation.entries().len()),
+    };
+    let sequences = (!operation.records().is_empty()).then(|| (operation.first().seq.0, operation.through().seq.0));
     model::Operation {
         hash: operation.hash().to_string(),
         log: operation.log().to_string(),

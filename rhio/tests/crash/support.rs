@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rhio_core::commit::Commit;
-use rhio_core::operation::Operation;
+use rhio_core::log::commit::Commit;
+use rhio_core::log::operation::Operation;
 use testkit::Cluster;
 use testkit::checker::{Publisher, read_stream};
 

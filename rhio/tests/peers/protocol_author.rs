@@ -6,7 +6,7 @@ use common::peer::{Log, Peer, batch, next_request};
 use common::{SOON, publish, records, texts, wait_for_records};
 use p2panda_core::SigningKey;
 use rhio_core::id::OpSeq;
-use rhio_core::operation::Operation;
+use rhio_core::log::operation::Operation;
 use rhio_core::wire::{Absent, CloseCode, Frame, LogState, encode_batch};
 use rhio_net::stream::{FrameReader, FrameWriter};
 use testkit::Cluster;
@@ -57,7 +57,7 @@ async fn serve(connection: rhio_net::connection::Connection, log: &mut Log, logs
     let mut open: Vec<(FrameWriter, FrameReader)> = Vec::new();
     while let Some((mut writer, reader, frame)) = next_request(&connection).await {
         let answers = match frame {
-            Frame::Watch { .. } => vec![logs(log)],
+            Frame::Watch(_) => vec![logs(log)],
             Frame::Pull(_) => answer(log),
             _ => Vec::new(),
         };

@@ -11,9 +11,11 @@ use common::blob_peer::{Answer, Author, Blob, CatalogLog, Then, frame};
 use common::buckets::{get, put, wait_for_object};
 use common::peer::{Log, batch, closed_with};
 use p2panda_core::SigningKey;
-use rhio_core::catalog::{Entry, Said};
-use rhio_core::id::OpSeq;
-use rhio_core::wire::{BucketPull, CatalogState, CloseCode, Frame};
+use rhio_core::catalog::Entry;
+use rhio_core::log::body::Body;
+use rhio_core::log::descriptor::About;
+use rhio_core::log::total::Total;
+use rhio_core::wire::{CloseCode, Frame, LogState};
 
 /// What an author answers that is refused: why, and with which code.
 struct Bad {
@@ -22,27 +24,24 @@ struct Bad {
     answer: Answer,
 }
 
-fn bad(
-    reason: &'static str,
-    code: CloseCode,
-    answer: impl Fn(&BucketPull) -> Vec<Bytes> + Send + Sync + 'static,
-) -> Bad {
-    Bad { reason, code, answer: Box::new(answer) }
+fn bad(reason: &'static str, code: CloseCode, answer: Answer) -> Bad {
+    Bad { reason, code, answer }
 }
 
-fn protocol(reason: &'static str, frames: Vec<Bytes>) -> Bad {
-    bad(reason, CloseCode::Protocol, move |_| frames.clone())
+/// Refused for what the author says of its logs, or what it sends for a pull.
+fn protocol(reason: &'static str, watch: Vec<Bytes>, pull: Vec<Bytes>) -> Bad {
+    bad(reason, CloseCode::Protocol, Answer::new(watch, pull))
 }
 
-fn unverified(reason: &'static str, frames: Vec<Bytes>) -> Bad {
-    bad(reason, CloseCode::Unverified, move |_| frames.clone())
+fn unverified(reason: &'static str, watch: Vec<Bytes>, pull: Vec<Bytes>) -> Bad {
+    bad(reason, CloseCode::Unverified, Answer::new(watch, pull))
 }
 
 /// Lets the bad author behave so, in one connection after the other, and sees it refused each time; then it behaves.
 async fn refuses(scene: Scene, honest: CatalogLog, blob: Blob, all: Vec<Bad>) {
     let Scene { a, b, mut bad } = scene;
     let data = blob.data.clone();
-    let author = Author::new(Box::new(|_| Vec::new()), vec![(blob, Box::new(|_, _| Then::End))]);
+    let author = Author::new(Answer::new(Vec::new(), Vec::new()), vec![(blob, Box::new(|_, _| Then::End))]);
     for Bad { reason, code, answer } in all {
         author.set_answer(answer);
         let mark = b.rhio.log_mark();
@@ -58,7 +57,7 @@ async fn refuses(scene: Scene, honest: CatalogLog, blob: Blob, all: Vec<Bad>) {
     put(&a, "out", "good", "fine").await;
     wait_for_object(&b, "inbox", "good", b"fine").await;
     // The process is unharmed: the same node is heard when it behaves.
-    author.set_answer(Box::new(move |pull| honest.answer(pull)));
+    author.set_answer(honest.answers());
     tokio::select! {
         () = serve_all(&mut bad, &author) => {}
         () = wait_for_object(&b, LOCAL, "k", &data) => {}
@@ -73,10 +72,10 @@ async fn honest() -> (Scene, Blob, CatalogLog) {
 }
 
 /// The honest log's state, changed.
-fn told(log: &CatalogLog, change: impl FnOnce(&mut CatalogState)) -> Bytes {
-    let mut state = log.state(OpSeq(0));
+fn told(log: &CatalogLog, change: impl FnOnce(&mut LogState)) -> Bytes {
+    let mut state = log.state();
     change(&mut state);
-    Frame::Catalog(state).encode()
+    Frame::Logs(vec![state]).encode()
 }
 
 /// The same where nothing of the log is accepted before. Few at a time: the subscriber waits longer each time.
@@ -89,10 +88,12 @@ async fn refuses_first(scene: Scene, mut log: CatalogLog, blob: Blob, all: Vec<B
 async fn catalogs_that_are_not_the_ones_that_were_asked_for() {
     let (scene, blob, log) = honest().await;
     let stranger = SigningKey::from_bytes(&[9; 32]).verifying_key().into();
+    let messages = Log::of(&scene.bad.key);
+    let unasked = |watch| unverified("a log that was not asked for", vec![watch], vec![]);
     let all = vec![
-        unverified("a catalog of something else", vec![told(&log, |state| state.descriptor.bucket = "other".into())]),
-        unverified("a catalog of something else", vec![told(&log, |state| state.descriptor.author = stranger)]),
-        unverified("a catalog without its beginning", vec![told(&log, |state| state.from = OpSeq(3))]),
+        unasked(told(&log, |state| state.descriptor.about = About::Bucket("other".into()))),
+        unasked(told(&log, |state| state.descriptor.author = stranger)),
+        unasked(Frame::Logs(vec![messages.state()]).encode()),
     ];
     refuses_first(scene, log, blob, all).await;
 }
@@ -101,11 +102,10 @@ async fn catalogs_that_are_not_the_ones_that_were_asked_for() {
 async fn catalogs_in_the_wrong_order() {
     let (scene, blob, log) = honest().await;
     let all = vec![
-        protocol("unexpected frame", vec![frame(&log.next(vec![blob.put("k")]))]),
-        protocol("bad frame", vec![Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")]),
+        protocol("bad frame", vec![Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")], vec![]),
         // From here on the subscriber has the descriptor of the honest log.
-        unverified("two catalogs at once", vec![log.told(), told(&log, |state| state.descriptor.epoch += 1)]),
-        unverified("an older epoch", vec![told(&log, |state| state.descriptor.epoch -= 1)]),
+        protocol("unexpected frame", vec![log.told(), frame(&log.next(vec![blob.put("k")]))], vec![]),
+        unverified("an older epoch", vec![told(&log, |state| state.descriptor.epoch -= 1)], vec![]),
     ];
     refuses_first(scene, log, blob, all).await;
 }
@@ -122,14 +122,14 @@ async fn operations_that_the_author_did_not_sign_so() {
     let mut altered = frame(&log.next(entries())).to_vec();
     let at = altered.len() - 10;
     altered[at] ^= 1;
-    let foreign = log.sign(&SigningKey::from_bytes(&[9; 32]), Said::default(), entries());
+    let foreign = log.sign(&SigningKey::from_bytes(&[9; 32]), Total::default(), entries());
     let mut other = log.clone();
     other.descriptor.epoch += 1;
     let all = vec![
-        unverified("can't be accepted", vec![log.told(), forged.into()]),
-        unverified("can't be accepted", vec![log.told(), altered.into()]),
-        unverified("is signed by", vec![log.told(), frame(&foreign)]),
-        unverified("belongs to another log", vec![log.told(), frame(&other.next(entries()))]),
+        unverified("can't be accepted", vec![log.told()], vec![forged.into()]),
+        unverified("can't be accepted", vec![log.told()], vec![altered.into()]),
+        unverified("is signed by", vec![log.told()], vec![frame(&foreign)]),
+        unverified("belongs to another log", vec![log.told()], vec![frame(&other.next(entries()))]),
     ];
     refuses_first(scene, log, blob, all).await;
 }
@@ -140,12 +140,12 @@ async fn operations_that_skip_or_count_wrong() {
     let entries = || vec![blob.put("k")];
     let mut skipped = log.clone();
     skipped.add(vec![blob.put("before")]);
-    let miscounted = log.sign(&log.key, Said { entries: 1, bytes: 0 }, entries());
-    let overflowing = log.sign(&log.key, Said { entries: u64::MAX, bytes: u64::MAX }, entries());
+    let miscounted = log.sign(&log.key, Total { items: 1, bytes: 0 }, entries());
+    let overflowing = log.sign(&log.key, Total { items: u64::MAX, bytes: u64::MAX }, entries());
     let all = vec![
-        unverified("has number 1, expected 0", vec![log.told(), frame(&skipped.next(entries()))]),
-        unverified("does not count on", vec![log.told(), frame(&miscounted)]),
-        unverified("does not count on", vec![log.told(), frame(&overflowing)]),
+        unverified("has number 1, expected 0", vec![log.told()], vec![frame(&skipped.next(entries()))]),
+        unverified("goes back behind", vec![log.told()], vec![frame(&miscounted)]),
+        unverified("goes back behind", vec![log.told()], vec![frame(&overflowing)]),
     ];
     refuses_first(scene, log, blob, all).await;
 }
@@ -156,11 +156,13 @@ async fn what_belongs_to_messages_in_place_of_a_catalog() {
     let mut messages = Log::of(&scene.bad.key);
     let record = messages.record("s.x", "text");
     let operation = messages.sign(&record);
-    let body = Frame::Operation(operation.raw().clone()).encode();
+    let manifest = operation.body().manifest().expect("it is about messages").clone();
+    let body = Body { before: Total::default(), content: manifest.into() };
+    let misplaced = frame(&log.sign_any(&log.key, body));
     let all = vec![
-        unverified("can't be accepted", vec![log.told(), body]),
-        protocol("unexpected frame", vec![log.told(), batch(&operation, &record)]),
-        protocol("unexpected frame", vec![log.told(), Frame::End.encode()]),
+        unverified("is of another kind", vec![log.told()], vec![misplaced]),
+        unverified("records of a bucket", vec![log.told()], vec![batch(&operation, &record)]),
+        protocol("unexpected frame", vec![log.told()], vec![Frame::End.encode()]),
     ];
     refuses_first(scene, log, blob, all).await;
 }
@@ -177,17 +179,18 @@ async fn operations_that_do_not_continue_what_was_accepted() {
     let entries = || vec![blob.put("k")];
     let after = |operation: Bytes| {
         let first = first.clone();
-        move |pull: &BucketPull| [first.answer(pull), vec![operation.clone()]].concat()
+        let watch = vec![first.told()];
+        Answer { watch, pull: Box::new(move |pull| [first.sent(pull), vec![operation.clone()]].concat()) }
     };
     let again = frame(&first.operations[0]);
     let mut skipped = first.clone();
     skipped.add(vec![blob.put("between")]);
-    let uncounted = first.sign(&first.key, Said::default(), entries());
+    let uncounted = first.sign(&first.key, Total::default(), entries());
     let all = vec![
         bad("does not link", CloseCode::Unverified, after(frame(&fork.next(entries())))),
         bad("has number 0, expected 1", CloseCode::Unverified, after(again)),
         bad("has number 2, expected 1", CloseCode::Unverified, after(frame(&skipped.next(entries())))),
-        bad("does not count on", CloseCode::Unverified, after(frame(&uncounted))),
+        bad("goes back behind", CloseCode::Unverified, after(frame(&uncounted))),
     ];
     log.add(vec![blob.put("k"), Entry::Complete]);
     refuses(scene, log, blob, all).await;
@@ -199,8 +202,7 @@ async fn an_author_that_promises_and_sends_nothing_is_left_and_tried_again() {
     let blob = Blob::new(b"promised".to_vec()).await;
     let mut log = CatalogLog::of(&bad.key, REMOTE);
     log.add(vec![blob.put("k")]);
-    let told = log.told();
-    let author = Author::new(Box::new(move |_| vec![told.clone()]), Vec::new());
+    let author = Author::new(Answer::new(vec![log.told()], Vec::new()), Vec::new());
     let connection = bad.accept().await;
     let served = tokio::spawn(Arc::clone(&author).serve(connection.clone()));
     put(&a, "out", "good", "fine").await;

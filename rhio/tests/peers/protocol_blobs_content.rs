@@ -75,7 +75,7 @@ async fn spoilt_content(len: usize, ways: &[&str]) {
     entries.extend([fine.put("fine"), Entry::Complete]);
     blobs.push((fine, Box::new(|_, _| Then::End)));
     log.add(entries);
-    let author = Author::new(Box::new(move |pull| log.answer(pull)), blobs);
+    let author = Author::new(log.answers(), blobs);
     let public_key = bad.public_key();
     let connection = bad.accept().await;
     tokio::spawn(Arc::clone(&author).serve(connection));
@@ -159,13 +159,13 @@ async fn an_upload_that_never_ends_goes_when_the_author_says_something_else() {
     let before = log.clone();
     log.add(vec![small.put("replaced"), Entry::Delete(ObjectKey::new("deleted").expect("a key"))]);
     let honest: Manner = Box::new(|_, _| Then::End);
-    let author = Author::new(Box::new(move |pull| before.answer(pull)), vec![(large, spoil), (small, honest)]);
+    let author = Author::new(before.answers(), vec![(large, spoil), (small, honest)]);
     let connection = scene.bad.accept().await;
     let served = tokio::spawn(Arc::clone(&author).serve(connection.clone()));
     scene.b.rhio.wait_for_log("wrong bytes at", SOON).await;
     let uploads = scene.b.folder().join(".rhio/uploads/wares");
     assert!(!files(&uploads).is_empty(), "the good parts are kept");
-    author.set_answer(Box::new(move |pull| log.answer(pull)));
+    author.set_answer(log.answers());
     stream::close(&connection, CloseCode::Done);
     served.await.expect("it ends");
     let connection = scene.bad.accept().await;
@@ -194,7 +194,7 @@ async fn keys_that_point_elsewhere_stay_in_their_bucket() {
     ];
     let mut log = scene.log();
     log.add(hostile.iter().map(|key| blob.put(key)).chain([Entry::Complete]).collect());
-    let author = Author::new(Box::new(move |pull| log.answer(pull)), vec![(blob, Box::new(|_, _| Then::End))]);
+    let author = Author::new(log.answers(), vec![(blob, Box::new(|_, _| Then::End))]);
     let connection = scene.bad.accept().await;
     tokio::spawn(author.serve(connection));
     scene.others_go_on("good").await;
@@ -222,7 +222,7 @@ async fn many_objects_that_are_spoilt_do_not_flood_the_log() {
     entries.push(Entry::Complete);
     log.add(entries);
     let hashes: Vec<BlobHash> = blobs.iter().map(|(blob, _)| blob.hash).collect();
-    let author = Author::new(Box::new(move |pull| log.answer(pull)), blobs);
+    let author = Author::new(log.answers(), blobs);
     let connection = scene.bad.accept().await;
     tokio::spawn(Arc::clone(&author).serve(connection));
     eventually!(SOON, "everything to be tried twice", hashes.iter().all(|hash| author.asked_for(*hash).len() >= 2));

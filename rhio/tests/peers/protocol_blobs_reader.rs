@@ -6,7 +6,8 @@ use common::buckets::{Kind, bucket_pair, content, lines_with, put, wait_for_keys
 use common::peer::{Peer, closed_with};
 use iroh::endpoint::{ReadError, ReadToEndError};
 use rhio_core::id::{BlobHash, OpHash, OpSeq};
-use rhio_core::wire::{BucketPull, CloseCode, Frame, HeldCatalog};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::wire::{CloseCode, Frame, Interest, Pull, Want};
 use rhio_net::connection::Connection;
 use rhio_net::stream::{self, StreamError};
 use testkit::{Cluster, PublishBucket, eventually};
@@ -168,10 +169,26 @@ async fn a_reader_that_takes_nothing_is_served_a_few_requests_at_once_and_others
     assert_unharmed(a, b).await;
 }
 
-async fn pull(connection: &Connection, pull: BucketPull) -> (stream::FrameWriter, stream::FrameReader) {
+async fn ask_for(connection: &Connection, frame: Frame) -> (stream::FrameWriter, stream::FrameReader) {
     let (mut writer, reader) = stream::open(connection).await.expect("a stream");
-    writer.send(&Frame::Bucket(pull)).await.expect("it is sent");
+    writer.send(&frame).await.expect("it is sent");
     (writer, reader)
+}
+
+async fn watch(connection: &Connection, bucket: &str) -> (stream::FrameWriter, stream::FrameReader) {
+    ask_for(connection, Frame::Watch(Interest::Bucket(bucket.into()))).await
+}
+
+/// The log of bucket `out`, as soon as there is one.
+async fn known(connection: &Connection) -> LogDescriptor {
+    let (_writer, mut reader) = watch(connection, "out").await;
+    loop {
+        match reader.next().await {
+            Ok(Some(Frame::Logs(logs))) if logs.is_empty() => {}
+            Ok(Some(Frame::Logs(mut logs))) => return logs.remove(0).descriptor,
+            other => panic!("instead of a log: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -183,7 +200,7 @@ async fn catalogs_are_for_those_who_may_read_them() {
     wait_for_object(&b, "copy", "secret", b"v").await;
     let connection = bad.dial(&a).await;
     for bucket in ["private", "nowhere", "../out", "OUT"] {
-        let (_writer, mut reader) = pull(&connection, BucketPull { bucket: bucket.into(), held: None }).await;
+        let (_writer, mut reader) = watch(&connection, bucket).await;
         match reader.next().await.expect("an answer") {
             Some(Frame::Refused { code: CloseCode::Refused, reason }) => {
                 assert!(reason.contains(&bad.public_key()), "{reason}");
@@ -192,8 +209,8 @@ async fn catalogs_are_for_those_who_may_read_them() {
         }
     }
     // A session that hears something else than it should ends, with its connection.
-    let (mut writer, mut reader) = pull(&connection, BucketPull { bucket: "out".into(), held: None }).await;
-    assert!(matches!(reader.next().await, Ok(Some(Frame::Catalog(_)))));
+    let (mut writer, mut reader) = watch(&connection, "out").await;
+    assert!(matches!(reader.next().await, Ok(Some(Frame::Logs(_)))));
     writer.send(&Frame::Blob).await.expect("it is sent");
     assert_eq!(closed_with(&connection).await, CloseCode::Protocol);
     assert_unharmed(a, b).await;
@@ -208,26 +225,19 @@ async fn whoever_claims_to_hold_more_than_the_author_gets_a_new_epoch_and_nobody
         wait_for_object(&b, "inbox", key, value.as_bytes()).await;
     }
     let connection = bad.dial(&a).await;
-    let known = async || {
-        let (_writer, mut reader) = pull(&connection, BucketPull { bucket: "out".into(), held: None }).await;
-        match reader.next().await {
-            Ok(Some(Frame::Catalog(state))) => state.descriptor,
-            other => panic!("instead of a catalog: {other:?}"),
-        }
-    };
-    let before = known().await;
+    let before = known(&connection).await;
     // Behind the end; at the end with another hash; in the middle with none.
     let some = Some(OpHash::from_bytes([7; 32]));
     for (next, hash) in [(1000, some), (1, some), (u64::MAX, None)] {
         let begun = lines_with(&a, "begins catalog");
-        let log = known().await.id();
-        let held = Some(HeldCatalog { log, next: OpSeq(next), hash });
-        let (_writer, mut reader) = pull(&connection, BucketPull { bucket: "out".into(), held }).await;
+        let log = known(&connection).await.id();
+        let pull = Pull { log, next: OpSeq(next), held: hash, want: Want::Bucket };
+        let (_writer, mut reader) = ask_for(&connection, Frame::Pull(pull)).await;
         let answer = reader.next().await;
         assert!(matches!(answer, Err(StreamError::Closed(CloseCode::Unavailable))), "{answer:?}");
         eventually!(SOON, "a new epoch", lines_with(&a, "begins catalog") > begun);
     }
-    eventually!(SOON, "the newest epoch", known().await.epoch > before.epoch);
+    eventually!(SOON, "the newest epoch", known(&connection).await.epoch > before.epoch);
     // The subscriber follows, has what it had, and hears what is new.
     put(&a, "out", "three", "3").await;
     wait_for_object(&b, "inbox", "three", b"3").await;

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use common::peer::{Peer, closed_with, next_request, pull, watch};
 use common::{SOON, publish, wait_for_records};
 use rhio_core::id::{LogId, OpHash, OpSeq};
-use rhio_core::operation::Head;
-use rhio_core::wire::{CloseCode, Frame, Pull};
+use rhio_core::log::operation::Head;
+use rhio_core::wire::{Batch, CloseCode, Frame, Pull, VERSION, Want};
 use rhio_net::stream;
 use testkit::{Cluster, eventually};
 
@@ -123,7 +123,8 @@ async fn a_log_that_nobody_has_is_not_served() {
     let (mut writer, mut reader) = stream::open(&connection).await.expect("a stream");
     let filter = rhio_core::subject::Filter::parse("s.>").expect("a filter");
     let log = LogId::from_bytes([3; 32]);
-    let pull = Pull { log, filter, next: OpSeq(0), held: None, floors: Vec::new() };
+    let want = Want::Messages { filter, floors: Vec::new() };
+    let pull = Pull { log, next: OpSeq(0), held: None, want };
     writer.send(&Frame::Pull(pull)).await.expect("it is sent");
     let answer = reader.next().await;
     assert!(matches!(answer, Err(stream::StreamError::Closed(CloseCode::Unavailable))), "{answer:?}");
@@ -146,13 +147,13 @@ async fn whoever_claims_to_hold_more_than_the_author_is_asked_for_it_and_costs_n
     let asked = tokio::time::timeout(SOON, async {
         loop {
             let (writer, _reader, frame) = next_request(&connection).await.expect("a request");
-            if let Frame::Recall { .. } = frame {
+            if let Frame::Pull(Pull { want: Want::Settle, .. }) = frame {
                 return writer;
             }
         }
     });
     let mut answer = asked.await.expect("it is asked");
-    answer.send(&Frame::Operation(Bytes::from_static(b"rubbish"))).await.expect("it is sent");
+    answer.send(&Frame::Batch(Batch::bare(Bytes::from_static(b"rubbish")))).await.expect("it is sent");
     answer.send(&Frame::End).await.expect("it is sent");
     assert_unharmed(a, b).await;
 }
@@ -166,7 +167,7 @@ async fn many_streams_with_half_a_frame_cost_little_and_nobody_waits() {
     for _ in 0..400 {
         let (mut writer, reader) = stream::open(&connection).await.expect("a stream");
         // It promises half a mebibyte.
-        writer.send_bytes(Bytes::from_static(&[1, 4, 0, 8, 0, 0, 1])).await.expect("it is sent");
+        writer.send_bytes(Bytes::from_static(&[VERSION, 4, 0, 8, 0, 0, 1])).await.expect("it is sent");
         open.push((writer, reader));
     }
     a.publisher(&["s.x"]).await.publish(500).await;

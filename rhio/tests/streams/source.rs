@@ -5,8 +5,8 @@ use std::time::Duration;
 use common::{
     SOON, finish, pair, publish, records, replicating_pair, start, stream, texts, update_stream, wait_for_records,
 };
-use rhio_core::commit::Commit;
-use rhio_core::operation::Operation;
+use rhio_core::log::commit::Commit;
+use rhio_core::log::operation::Operation;
 use serde_json::json;
 use testkit::{Cluster, eventually};
 
@@ -40,7 +40,7 @@ async fn seal_and_forget(author: &mut Cluster, through: u64) {
     eventually!(SOON, format!("everything up to {through} to be sealed"), {
         let commit = last_commit(author, author).await;
         let last = commit.and_then(|commit| Operation::read_stored(commit.operations.last()?.clone()).ok());
-        last.is_some_and(|operation| operation.manifest().last().seq.0 == through)
+        last.is_some_and(|operation| operation.through().seq.0 == through)
     });
     author.rhio.restart().await;
 }
