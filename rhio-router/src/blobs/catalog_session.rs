@@ -51,11 +51,11 @@ async fn open_and_serve(node: &Node, incoming: &mut Incoming, asked: Asked) -> R
     let publication = publication.ok_or_else(unavailable)?;
     let view = publication.view().borrow().clone().filter(|view| view.log == asked.log).ok_or_else(unavailable)?;
     let before = hash_before(node, &view, asked.next).await?;
-    let session = Session::open((asked.next, asked.held), view.head, before).map_err(|refusal| {
+    let session = Session::open((asked.next, asked.held), view.head, before).map_err(|_| {
         // Whatever it is that this node forgot: a new epoch says everything again.
         warn!(peer = %peer, "{}: a subscriber holds more of the catalog than this node", publication.status.name());
         publication.doubted.notify_one();
-        SessionError::refusal(refusal)
+        unavailable()
     })?;
     debug!(peer = %peer, bucket = publication.bucket.name(), from = session.next().0, "catalog session begins");
     let session = Mutex::new(session);

@@ -7,7 +7,7 @@ use common::{SOON, publish, records, texts, wait_for_records};
 use p2panda_core::SigningKey;
 use rhio_core::id::OpSeq;
 use rhio_core::log::operation::Operation;
-use rhio_core::wire::{Absent, CloseCode, Frame, LogState, encode_batch};
+use rhio_core::wire::{Absent, CloseCode, Frame, LogState, VERSION, encode_batch};
 use rhio_net::stream::{FrameReader, FrameWriter};
 use testkit::Cluster;
 
@@ -115,7 +115,7 @@ async fn garbage_instead_of_logs() {
 #[tokio::test]
 async fn a_log_of_somebody_else() {
     let other: Logs = Box::new(|_| tell(&Log::of(&SigningKey::from_bytes(&[9; 32]))));
-    refuses("a log of another author", CloseCode::Protocol, other, Box::new(|_| Vec::new())).await;
+    refuses("a log that was not asked for", CloseCode::Protocol, other, Box::new(|_| Vec::new())).await;
 }
 
 #[tokio::test]
@@ -125,12 +125,12 @@ async fn garbage_instead_of_a_batch() {
 
 #[tokio::test]
 async fn a_frame_of_another_version() {
-    refuses_answer("version 2", CloseCode::Protocol, |_| vec![Bytes::from_static(&[2, 4, 0, 0, 0, 1, 0])]).await;
+    refuses_answer("version 1", CloseCode::Protocol, |_| vec![Bytes::from_static(&[1, 4, 0, 0, 0, 1, 0])]).await;
 }
 
 #[tokio::test]
 async fn a_frame_longer_than_any() {
-    let frame = Bytes::from_static(&[1, 4, 0xff, 0xff, 0xff, 0xff]);
+    let frame = Bytes::from_static(&[VERSION, 4, 0xff, 0xff, 0xff, 0xff]);
     refuses_answer("frame length is 4294967295", CloseCode::Protocol, move |_| vec![frame.clone()]).await;
 }
 
@@ -308,7 +308,7 @@ async fn an_author_that_promises_and_sends_nothing_is_left_and_tried_again() {
     let logs: Logs =
         Box::new(move |log| claim(log, |state| (state.head, state.total, state.through) = (head, total, through)));
     // The beginning of a frame whose end never comes.
-    let silent: Answer = Box::new(|_| vec![Bytes::from_static(&[1, 4, 0, 1, 0, 0, 1, 2, 3])]);
+    let silent: Answer = Box::new(|_| vec![Bytes::from_static(&[VERSION, 4, 0, 1, 0, 0, 1, 2, 3])]);
     let connection = bad.accept().await;
     serve(connection.clone(), &mut Log::of(&bad.key), &logs, &silent).await;
     assert_eq!(common::peer::closed_with(&connection).await, CloseCode::Stalled);

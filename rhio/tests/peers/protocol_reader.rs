@@ -37,11 +37,11 @@ async fn whoever_breaks_the_protocol_is_named_and_its_connection_closed() {
     a.rhio.allow_log(BROKE);
     for (bytes, reason) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "version 71"),
-        (&[1, 99, 0, 0, 0, 0], "frame kind"),
-        (&[1, 3, 0xff, 0xff, 0xff, 0xff], "frame length is 4294967295"),
-        (&[1, 1, 0, 0, 0, 3, 0, 1, b' '], "filter"),
-        (&[1, 9, 0, 0, 0, 0], "unexpected frame"),
-        (&[1, 4, 0, 0, 0, 4, 0, 0, 0, 0], "unexpected frame"),
+        (&[VERSION, 99, 0, 0, 0, 0], "frame kind"),
+        (&[VERSION, 3, 0xff, 0xff, 0xff, 0xff], "frame length is 4294967295"),
+        (&[VERSION, 1, 0, 0, 0, 4, 1, 0, 1, b' '], "filter"),
+        (&[VERSION, 7, 0, 0, 0, 0], "unexpected frame"),
+        (&[VERSION, 4, 0, 0, 0, 4, 0, 0, 0, 0], "unexpected frame"),
     ] {
         let mark = a.rhio.log_mark();
         let connection = bad.dial(&a).await;
@@ -61,7 +61,7 @@ async fn a_stream_that_ends_in_the_middle_of_a_frame_breaks_the_protocol() {
     a.rhio.allow_log(BROKE);
     let connection = bad.dial(&a).await;
     let (mut writer, _reader) = stream::open(&connection).await.expect("a stream");
-    writer.send_bytes(Bytes::from_static(&[1, 1, 0, 0, 0, 9, 0, 7, b's'])).await.expect("it is sent");
+    writer.send_bytes(Bytes::from_static(&[VERSION, 1, 0, 0, 0, 9, 1, 0, 7, b's'])).await.expect("it is sent");
     writer.finish().await;
     assert_eq!(closed_with(&connection).await, CloseCode::Protocol);
     let line = a.rhio.wait_for_log(BROKE, SOON).await;
