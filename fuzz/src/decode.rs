@@ -4,11 +4,11 @@ use bytes::Bytes;
 use rhio_core::catalog::progress::{MAX_RANGES, Progress};
 use rhio_core::catalog::{Catalog, CatalogDescriptor, Entry, MAX_ENTRIES, MAX_OBJECT_SIZE};
 use rhio_core::codec::Reader;
-use rhio_core::commit::{Commit, MAX_OPERATIONS};
+use rhio_core::log::commit::{Commit, MAX_OPERATIONS};
 use rhio_core::headers::destination_name;
 use rhio_core::manifest::{MAX_RECORDS, Manifest};
 use rhio_core::object::{Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, OWN_PREFIX};
-use rhio_core::operation::{LogDescriptor, MAX_OPERATION_LEN, OperationBody};
+use rhio_core::log::operation::{LogDescriptor, MAX_OPERATION_LEN, OperationBody};
 use rhio_core::record::{CanonicalRecord, RecordParts, is_rhio_header};
 use rhio_core::wire::{CloseCode, Frame, FrameHeader, HEADER_LEN, MAX_FLOORS, MAX_LOGS};
 

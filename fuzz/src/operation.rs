@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use bytes::{BufMut, Bytes, BytesMut};
 use p2panda_core::{Body, Hash, Header, SigningKey, Timestamp};
 use rhio_core::id::{LogId, OpHash, OpSeq};
-use rhio_core::operation::{Operation, VERSION};
+use rhio_core::log::operation::{Operation, VERSION};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::decode::check_manifest;
@@ -129,7 +129,7 @@ fn signed(mut u: Unstructured<'_>) -> Result<()> {
     assert_eq!((operation.seq(), operation.log()), (OpSeq(seq), LogId::from_bytes(log)));
     assert_eq!(operation.manifest().encode(), body.as_bytes());
     if let Some(backlink) = backlink.filter(|_| seq > 0) {
-        let previous = rhio_core::operation::Head { seq: OpSeq(seq - 1), hash: OpHash::from_bytes(backlink) };
+        let previous = rhio_core::log::operation::Head { seq: OpSeq(seq - 1), hash: OpHash::from_bytes(backlink) };
         operation.follows(Some(previous)).expect("it follows what it links to");
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use arbitrary::{Result, Unstructured};
 use rhio_core::id::{LogId, OpHash, OpSeq};
-use rhio_core::operation::Head;
+use rhio_core::log::operation::Head;
 use rhio_core::provide::{Selected, Session, Step};
 use rhio_core::record::{Position, SourceRecord};
 use rhio_core::wire::Pull;

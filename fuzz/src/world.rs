@@ -3,7 +3,8 @@
 use arbitrary::{Result, Unstructured};
 use p2panda_core::SigningKey;
 use rhio_core::id::{OpHash, OpSeq, PublicKey, SourceSeq};
-use rhio_core::operation::{Head, LogDescriptor, Operation};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::{Head, Operation};
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
 use rhio_core::seal::{Sealed, Sealer, Tail};
 use rhio_core::subject::Filter;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhio_core::subject::Filter;
 
+use crate::history::created_of;
 use crate::history::{id_of, is_replica, operations_of};
 use crate::world::{NodeId, World, name};
 
@@ -74,8 +75,8 @@ fn covered(world: &World, reader: NodeId, author: NodeId) -> BTreeSet<(u64, (u64
         if let Some((site, descriptor)) = world.history.logs.get(&operation.log())
             && *site == author
         {
-            let places = operation.manifest().entries().iter().map(|e| (e.position.seq.0, e.position.time));
-            covered.extend(places.map(|place| (descriptor.created, place)));
+            let places = operation.records().iter().map(|e| (e.position.seq.0, e.position.time));
+            covered.extend(places.map(|place| (created_of(descriptor), place)));
         }
     }
     covered
@@ -87,5 +88,5 @@ fn counted(world: &World, reader: NodeId, author: NodeId) -> u64 {
     let logs = world.history.logs.iter().filter(|(_, (site, _))| *site == author);
     let subjects = logs.map(|(id, (_, descriptor))| format!("ops.{}.{id}", descriptor.author));
     let last = subjects.filter_map(|subject| state.last_of(&subject));
-    last.filter_map(|m| rhio_core::commit::Commit::decode(m.payload.clone()).ok()).map(|commit| commit.gone).sum()
+    last.filter_map(|m| rhio_core::log::commit::Commit::decode(m.payload.clone()).ok()).map(|commit| commit.gone).sum()
 }

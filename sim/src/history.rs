@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rhio_core::codec::Reader;
-use rhio_core::commit::Commit;
 use rhio_core::headers;
 use rhio_core::id::{LogId, OpHash};
-use rhio_core::operation::{Head, LogDescriptor, Operation};
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::{Head, Operation};
 use rhio_core::subject::Filter;
 
 use crate::config::Config;
@@ -157,8 +158,8 @@ impl History {
         let covers = |raw: &bytes::Bytes| {
             Operation::read_stored(raw.clone()).is_ok_and(|op| {
                 self.logs.get(&op.log()).is_some_and(|(author, descriptor)| {
-                    let mut entries = op.manifest().entries().iter();
-                    (*author, descriptor.created) == (published.site, published.created)
+                    let mut entries = op.records().iter();
+                    (*author, created_of(descriptor)) == (published.site, published.created)
                         && entries.any(|e| (e.position.seq.0, e.position.time) == published.place)
                 })
             })
@@ -206,8 +207,8 @@ impl History {
             return;
         }
         let held: BTreeSet<_> = sites[site].data.from(0).filter(|m| is_replica(m)).map(id_of).collect();
-        for entry in operation.manifest().entries() {
-            let place = (*author, descriptor.created, entry.position.seq.0, entry.position.time);
+        for entry in operation.records() {
+            let place = (*author, created_of(descriptor), entry.position.seq.0, entry.position.time);
             let Some(&id) = self.places.get(&place) else { continue };
             let published = &self.published[id];
             let missing =
@@ -241,4 +242,9 @@ pub fn operations_of(message: &Message) -> Vec<Operation> {
     }
     let Ok(commit) = Commit::decode(message.payload.clone()) else { return Vec::new() };
     commit.operations.into_iter().filter_map(|raw| Operation::read_stored(raw).ok()).collect()
+}
+
+/// When the stream was created that a log is about.
+pub fn created_of(descriptor: &LogDescriptor) -> u64 {
+    descriptor.source().map_or(0, |source| source.created)
 }

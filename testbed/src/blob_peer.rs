@@ -160,12 +160,15 @@ pub enum Then {
 
 /// Spoils a response: the bytes that are asked for, the honest response, and what follows it.
 pub type Manner = Box<dyn Fn(Range<u64>, &mut Vec<u8>) -> Then + Send + Sync>;
+/// What is sent for a pull.
+pub type Pulled = Box<dyn Fn(&Pull) -> Vec<Bytes> + Send + Sync>;
+
 /// Answers with frames.
 pub struct Answer {
     /// To a watch.
     pub watch: Vec<Bytes>,
     /// To a pull.
-    pub pull: Box<dyn Fn(&Pull) -> Vec<Bytes> + Send + Sync>,
+    pub pull: Pulled,
 }
 
 impl Answer {

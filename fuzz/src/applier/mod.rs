@@ -8,7 +8,7 @@ mod spoil;
 use arbitrary::{Result, Unstructured};
 use rhio_core::id::{LocalSeq, OpSeq, SourceSeq};
 use rhio_core::manifest::{Entry, Manifest, Total};
-use rhio_core::operation::Operation;
+use rhio_core::log::operation::Operation;
 use rhio_core::record::{Position, SourceRecord};
 use rhio_core::wire::{Batch, Slot};
 

@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use rhio_core::codec::Reader;
 use rhio_core::id::LogId;
-use rhio_core::operation::Operation;
+use rhio_core::log::operation::Operation;
 use rhio_core::record::{CanonicalRecord, RecordParts, SourceRecord};
 use rhio_core::wire::{Batch, Frame, FrameHeader, HEADER_LEN, Slot};
 

@@ -4,17 +4,18 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use rhio_core::commit::Commit;
-use rhio_core::id::{LocalSeq, LogId, OpHash};
-use rhio_core::operation::{Head, LogDescriptor};
-use rhio_core::provide::Refusal;
+use rhio_core::id::{LogId, OpHash};
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Head;
+use rhio_core::log::session::Refusal;
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::{Sealed, Sealer, Tail};
 use rhio_core::subject::Filter;
 
 use super::recover::{Start, recover};
 use super::serve;
-use super::store::{StoredLog, logs_of, ops_subject, record_of};
+use super::store::{StoredLog, logs_of, ops_subject, record_of, source};
 use crate::config::Broken;
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats, Request, Response, Ticket, Which};
@@ -197,12 +198,12 @@ async fn try_seal(
             fetching = None;
             let Response::Messages(messages, info) = answer? else { return Ok(End::Doubt) };
             // The stream was deleted and created again: that is another log.
-            if info.created != descriptor.created {
+            if info.created != source(&descriptor).created {
                 return Ok(End::Doubt);
             }
             for message in messages {
                 (next, more) = (message.seq + 1, true);
-                if descriptor.filter.matches(&message.subject)
+                if source(&descriptor).filter.matches(&message.subject)
                     && let Some(record) = record_of(&message, broken == Some(Broken::Echo))
                 {
                     if broken == Some(Broken::ReleaseEarly) {
@@ -217,7 +218,7 @@ async fn try_seal(
             && let Some(operation) = sealer.seal(cx.now() / 1000)
         {
             mind.operations.insert(operation.hash());
-            let commit = Commit { local: LocalSeq(0), gone: 0, operations: vec![operation.raw().clone()] };
+            let commit = Commit::own(operation.raw().clone());
             appending = Some(nats.send(Request::Append {
                 which: Which::State,
                 subject: subject.clone(),
@@ -226,8 +227,7 @@ async fn try_seal(
                 expected: (broken != Some(Broken::NoCompareAndSet)).then_some(expected),
             }));
             if broken == Some(Broken::ReleaseEarly) {
-                let covered =
-                    |r: &&SourceRecord| operation.manifest().entries().iter().any(|e| e.position == r.position);
+                let covered = |r: &&SourceRecord| operation.records().iter().any(|e| e.position == r.position);
                 let records = delivered.iter().filter(covered).cloned().collect();
                 shared.borrow_mut().release(Sealed { operation: operation.clone(), records });
                 cx.touch();
@@ -246,10 +246,10 @@ async fn try_seal(
 async fn prune_logs(nats: &Nats, current: &LogDescriptor) -> Result<(), Lost> {
     let info = nats.info(Which::Data).await?;
     for log in logs_of(&nats.state(None).await?, current.author) {
-        let alive = log.descriptor.created == info.created;
+        let alive = source(&log.descriptor).created == info.created;
         let kept = log.commits.len().saturating_sub(1);
         for stored in &log.commits[..kept] {
-            if alive && stored.last().manifest().last().seq.0 >= info.first {
+            if alive && stored.last().through().seq.0 >= info.first {
                 break;
             }
             nats.call(Request::Delete(Which::State, stored.seq)).await?;

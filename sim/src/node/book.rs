@@ -2,10 +2,10 @@
 
 use rhio_core::apply::{Cursor, Found};
 use rhio_core::id::{LocalSeq, LogId, PublicKey};
-use rhio_core::operation::LogDescriptor;
+use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::wire::{Floor, LogState, MAX_FLOORS};
 
-use super::store::{Stored, StoredLog, descriptor_subject, local_subject, logs_of, ops_subject, position_of};
+use super::store::{Stored, StoredLog, descriptor_subject, local_subject, logs_of, ops_subject, position_of, source};
 use crate::config::Broken;
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats, Request, Which};
@@ -78,16 +78,17 @@ impl Book {
     /// The log to pull: the first one, by life and epoch, that is not done.
     pub fn pick<'a>(&self, listed: &'a [LogState]) -> Option<&'a LogState> {
         let open = listed.iter().filter(|state| !self.is_done(state));
-        open.min_by_key(|state| (state.descriptor.created, state.descriptor.epoch))
+        open.min_by_key(|state| (source(&state.descriptor).created, state.descriptor.epoch))
     }
 
     /// What this node has from the other logs of the same life of the stream: earlier ones, and also later ones, as the
     /// author may have forgotten that it began them.
     pub fn floors(&self, descriptor: &LogDescriptor) -> Vec<Floor> {
         let others = self.0.iter().rev().filter(|line| {
-            line.descriptor.same_stream(descriptor) && line.descriptor != *descriptor && line.cursor.head.is_some()
+            line.descriptor.same_origin(descriptor) && line.descriptor != *descriptor && line.cursor.head.is_some()
         });
-        let floor = |line: &Line| Floor { filter: line.descriptor.filter.clone(), through: line.cursor.through };
+        let floor =
+            |line: &Line| Floor { filter: source(&line.descriptor).filter.clone(), through: line.cursor.through };
         others.map(floor).take(MAX_FLOORS).collect()
     }
 
@@ -106,7 +107,7 @@ impl Book {
     /// under. A log's cursor begins there: what it leaves out because an earlier log brought it stands or falls with
     /// what that one wrote.
     pub fn local(&self, descriptor: &LogDescriptor) -> LocalSeq {
-        let same = self.0.iter().filter(|line| line.descriptor.same_stream(descriptor));
+        let same = self.0.iter().filter(|line| line.descriptor.same_origin(descriptor));
         same.map(|line| line.cursor.local).max().unwrap_or_default()
     }
 

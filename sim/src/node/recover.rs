@@ -3,16 +3,18 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rhio_core::commit::Commit;
 use rhio_core::id::{LocalSeq, SourceSeq};
-use rhio_core::operation::{LogDescriptor, Operation};
-use rhio_core::provide::Refusal;
+use rhio_core::log::chain::Chain;
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::{Kind, LogDescriptor, Source};
+use rhio_core::log::operation::Operation;
+use rhio_core::log::session::Refusal;
 use rhio_core::record::Position;
 use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, recover as decide};
 use rhio_core::subject::Filter;
 
 use super::author::{End, Mind, Shared};
-use super::store::{StoredLog, descriptor_subject, logs_of, ops_subject, server_subject};
+use super::store::{StoredLog, descriptor_subject, logs_of, ops_subject, server_subject, source};
 use super::take;
 use crate::config::Broken;
 use crate::exec::Cx;
@@ -43,7 +45,7 @@ pub async fn recover(
     let logs = logs_of(&messages, me);
     let last_epoch = logs.iter().map(|log| log.descriptor.epoch).max().unwrap_or_default();
     // Logs are sorted: the last one of this life of the stream is the one to continue.
-    let newest = logs.into_iter().rfind(|log| log.descriptor.created == info.created);
+    let newest = logs.into_iter().rfind(|log| source(&log.descriptor).created == info.created);
     stand_back(newest.as_ref(), mind)?;
 
     let refused = mind.refused.take();
@@ -78,8 +80,8 @@ pub async fn recover(
     let plan = plan.unwrap_or_else(|| decide(first));
     // Greater than that of every log that this node knows of, and than those that it has forgotten.
     let epoch = (cx.now() / MS).max(last_epoch + 1);
-    let (stream, filter) = ("data".to_owned(), filter.clone());
-    let descriptor = LogDescriptor { author: me, stream, created: info.created, filter, epoch };
+    let about = Source { stream: "data".to_owned(), created: info.created, filter: filter.clone() };
+    let descriptor = LogDescriptor::messages(me, epoch, about);
     let id = descriptor.id();
     cx.note(|| format!("author begins {id:?}: {plan:?}"));
     let stored = nats.put(&descriptor_subject(me, id), descriptor.encode(), Some(0)).await?;
@@ -109,33 +111,31 @@ fn stand_back(newest: Option<&StoredLog>, mind: &mut Mind) -> Result<(), End> {
 async fn take_back(cx: &Cx, nats: &Nats, shared: &Rc<RefCell<Shared>>, log: &mut StoredLog) -> Result<bool, End> {
     let id = log.descriptor.id();
     let author = log.descriptor.author;
-    let tail = log.commits.last().map(|stored| stored.last().head());
+    let end = log.commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()));
+    let known = Chain::new(author, id, Kind::Messages).at(end.head, end.total);
     let mut taken: Vec<Operation> = Vec::new();
     let mut all = true;
     for reader in cx.with(|w| w.config.readers(cx.node)) {
         nats.check()?;
-        let from = tail.map_or_else(Default::default, |head| head.seq.next());
-        let Some(answer) = take::ask(cx, shared, reader, id, from).await else {
+        let Some(answer) = take::ask(cx, shared, reader, &known).await else {
             cx.note(|| format!("reader {reader} is silent"));
             all = false;
             continue;
         };
-        let mut chain = Vec::new();
-        let mut head = tail;
+        let (mut chain, mut operations) = (known, Vec::new());
         for raw in answer {
             let Ok(operation) = Operation::verify(raw) else { break };
-            if operation.belongs_to(author, id).is_err() || operation.follows(head).is_err() {
+            if chain.accept(&operation).is_err() {
                 // Part of what the reader holds can't be had from it, so the end of the log is not known.
                 all = false;
                 break;
             }
-            head = Some(operation.head());
-            chain.push(operation);
+            operations.push(operation);
         }
-        let same = taken.iter().zip(&chain).all(|(a, b)| a.hash() == b.hash());
+        let same = taken.iter().zip(&operations).all(|(a, b)| a.hash() == b.hash());
         all &= same;
-        if same && chain.len() > taken.len() {
-            taken = chain;
+        if same && operations.len() > taken.len() {
+            taken = operations;
         }
     }
     for operations in taken.chunks(TAKEN_AT_ONCE) {

@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use rhio_core::codec::Reader;
-use rhio_core::operation::{LogDescriptor, Operation};
-use rhio_core::provide::{Selected, Session, Step};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Operation;
+use rhio_core::log::session::{Refusal, Session, Step, Unsent};
 use rhio_core::record::{CanonicalRecord, SourceRecord};
-use rhio_core::wire::{Batch, CloseCode, Frame, LogState, Pull, Slot};
+use rhio_core::select::{Selected, Selection};
+use rhio_core::wire::{Batch, CloseCode, Frame, LogState, Pull, Slot, Want};
 
 use super::author::Shared;
-use super::store::{Stored, ops_subject, record_of};
+use super::store::{Stored, ops_subject, record_of, source};
 use crate::config::Broken;
 use crate::exec::Cx;
 use crate::nats::{Nats, Request, Response, Which};
@@ -86,7 +88,9 @@ async fn serve(cx: &Cx, nats: &Nats, wire: &Wire, shared: &Rc<RefCell<Shared>>, 
     let own = shared.borrow().logs.get(&id).cloned().ok_or(CloseCode::Unavailable)?;
     let stored = stored(nats, &own.descriptor).await.map_err(unavailable)?;
     let before = stored.iter().find(|op| op.seq().next() == pull.next).map(Operation::hash);
-    let opened = Session::open(pull, &own.descriptor.filter, own.tail.head, before);
+    let Want::Messages { filter, floors } = pull.want else { return Err(CloseCode::Protocol) };
+    let selection = Selection::new(filter, floors, &source(&own.descriptor).filter);
+    let opened = Session::open((pull.next, pull.held), own.tail.head, before);
     let mut session = opened.map_err(|refusal| {
         cx.note(|| format!("refuses to serve {id:?}: {refusal:?}"));
         // Of a closed log the reader may hold more than its author: it has what it can get.
@@ -94,7 +98,10 @@ async fn serve(cx: &Cx, nats: &Nats, wire: &Wire, shared: &Rc<RefCell<Shared>>, 
             shared.borrow_mut().refused = Some(refusal);
             cx.touch();
         }
-        refusal.code()
+        match refusal {
+            Refusal::Behind => CloseCode::Unavailable,
+            Refusal::Diverged => CloseCode::Diverged,
+        }
     })?;
     loop {
         if shared.borrow().generation != generation {
@@ -102,7 +109,7 @@ async fn serve(cx: &Cx, nats: &Nats, wire: &Wire, shared: &Rc<RefCell<Shared>>, 
         }
         while let Some(frame) = wire.receive().map_err(|Closed| CloseCode::Done)? {
             let Frame::Applied(head) = frame else { return Err(CloseCode::Protocol) };
-            session.applied(head)?;
+            session.applied(head).map_err(|Unsent| CloseCode::Protocol)?;
         }
         let head = shared.borrow().logs.get(&id).and_then(|log| log.tail.head);
         let ring = shared.borrow().ring.iter().find(|b| b.operation.log() == id).map(|b| b.operation.seq());
@@ -111,7 +118,8 @@ async fn serve(cx: &Cx, nats: &Nats, wire: &Wire, shared: &Rc<RefCell<Shared>>, 
                 let batch =
                     shared.borrow().ring.iter().find(|b| b.operation.log() == id && b.operation.seq() == seq).cloned();
                 let batch = batch.ok_or(CloseCode::Unavailable)?;
-                send(wire, &mut session, &batch.operation, &batch.records);
+                send(wire, &selection, &batch.operation, &batch.records);
+                session.sent(seq);
             }
             Step::Log(seq) if wire.has_room() => {
                 let operations = self::stored(nats, &own.descriptor).await.map_err(unavailable)?;
@@ -122,7 +130,8 @@ async fn serve(cx: &Cx, nats: &Nats, wire: &Wire, shared: &Rc<RefCell<Shared>>, 
                 }
                 let records = records(cx, nats, &own.descriptor, &next).await.map_err(unavailable)?;
                 if shared.borrow().generation == generation {
-                    send(wire, &mut session, &next, &records);
+                    send(wire, &selection, &next, &records);
+                    session.sent(next.seq());
                 }
             }
             _ => cx.changed().await,
@@ -142,19 +151,18 @@ async fn records(
     descriptor: &LogDescriptor,
     operation: &Operation,
 ) -> Result<Vec<SourceRecord>, crate::nats::Lost> {
-    let manifest = operation.manifest();
-    let (from, last) = (manifest.first().seq.0, manifest.last().seq.0);
+    let (from, last) = (operation.first().seq.0, operation.through().seq.0);
     let max = (last - from + 1) as usize;
     let request = Request::Read { which: Which::Data, from, max, subject: None };
     let Response::Messages(messages, info) = nats.call(request).await? else { return Ok(Vec::new()) };
     let echo = cx.with(|w| w.config.broken) == Some(Broken::Echo);
     // Sequence numbers mean nothing in another life of the stream.
-    let alive = messages.iter().filter(|m| info.created == descriptor.created && m.seq <= last);
+    let alive = messages.iter().filter(|m| info.created == source(descriptor).created && m.seq <= last);
     Ok(alive.filter_map(|message| record_of(message, echo)).collect())
 }
 
-fn send(wire: &Wire, session: &mut Session, operation: &Operation, records: &[SourceRecord]) {
-    let selected = session.select(operation, records);
+fn send(wire: &Wire, selection: &Selection, operation: &Operation, records: &[SourceRecord]) {
+    let selected = selection.select(operation, records);
     let slot = |selected: &Selected| match selected {
         Selected::Gone => Slot::Gone,
         Selected::LeftOut => Slot::LeftOut,

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 
 use rhio_core::apply::{Cursor, Outgoing};
 use rhio_core::codec::Reader;
-use rhio_core::commit::Commit;
 use rhio_core::headers;
 use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
-use rhio_core::operation::{LogDescriptor, Operation};
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::{LogDescriptor, Source};
+use rhio_core::log::operation::Operation;
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
 
 use crate::jetstream::Message;
@@ -59,11 +60,10 @@ impl Stored {
 
     pub fn cursor(&self) -> Cursor {
         let (last, commit) = (self.last(), &self.commit);
-        let manifest = last.manifest();
         Cursor {
             head: Some(last.head()),
-            through: manifest.last(),
-            total: manifest.after(),
+            through: last.through(),
+            total: last.after(),
             local: commit.local,
             gone: commit.gone,
         }
@@ -100,8 +100,13 @@ pub fn logs_of(messages: &[Message], author: PublicKey) -> Vec<StoredLog> {
         let commits = messages.iter().filter(|m| *m.subject == *subject).map(Stored::read).collect();
         logs.push(StoredLog { descriptor, commits });
     }
-    logs.sort_by_key(|log| (log.descriptor.created, log.descriptor.epoch));
+    logs.sort_by_key(|log| (source(&log.descriptor).created, log.descriptor.epoch));
     logs
+}
+
+/// What a log is about: messages, as all logs here.
+pub fn source(descriptor: &LogDescriptor) -> &Source {
+    descriptor.source().expect("a log about messages")
 }
 
 /// The headers of a replicated message.

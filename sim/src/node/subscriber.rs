@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use rhio_core::apply::{Applier, Write};
 use rhio_core::id::{LocalSeq, LogId, PublicKey};
-use rhio_core::operation::{Head, LogDescriptor};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::Head;
 use rhio_core::subject::Filter;
-use rhio_core::wire::{Frame, LogState};
+use rhio_core::wire::{Frame, Interest, LogState};
 
 use super::book::Book;
-use super::store::{headers_of, ops_subject};
+use super::store::{headers_of, ops_subject, source};
 use super::take;
 use crate::config::Broken;
 use crate::exec::Cx;
@@ -77,7 +78,7 @@ async fn follow(
     created: u64,
 ) -> Result<(), End> {
     let watch = conn.open();
-    watch.send(&Frame::Watch { filter: filter.clone() });
+    watch.send(&Frame::Watch(Interest::Messages(filter.clone())));
     let mut listed: Vec<LogState> = Vec::new();
     let mut active: Option<Active> = None;
     let mut progress = cx.now();
@@ -184,7 +185,7 @@ impl Active {
         };
         let floors = if broken == Some(Broken::IgnoreFloors) { vec![] } else { book.floors(descriptor) };
         cx.note(|| format!("pulls {id:?} from {:?}, found {found:?}, floors {floors:?}", cursor.next()));
-        let log = (descriptor.author, id, descriptor.filter.clone());
+        let log = (descriptor.author, id, source(descriptor).filter.clone());
         let applier = Applier::new(log, filter.clone(), floors, cursor, found);
         let wire = conn.open();
         wire.send(&Frame::Pull(applier.pull()));
