@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use rhio_core::catalog::progress::{MAX_RANGES, Progress};
-use rhio_core::catalog::{Catalog, CatalogDescriptor, Entry, MAX_ENTRIES, MAX_OBJECT_SIZE};
+use rhio_core::catalog::{Catalog, Entry, MAX_ENTRIES, MAX_OBJECT_SIZE};
 use rhio_core::codec::Reader;
-use rhio_core::log::commit::{Commit, MAX_OPERATIONS};
 use rhio_core::headers::destination_name;
-use rhio_core::manifest::{MAX_RECORDS, Manifest};
+use rhio_core::log::body::{Body, Content, MAX_BODY_LEN};
+use rhio_core::log::commit::{Commit, MAX_OPERATIONS};
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::operation::MAX_OPERATION_LEN;
+use rhio_core::log::total::Total;
+use rhio_core::manifest::MAX_RECORDS;
 use rhio_core::object::{Attributes, MAX_ATTRIBUTES, MAX_ATTRIBUTES_LEN, MAX_ETAG_LEN, MAX_KEY_LEN, OWN_PREFIX};
-use rhio_core::log::operation::{LogDescriptor, MAX_OPERATION_LEN, OperationBody};
 use rhio_core::record::{CanonicalRecord, RecordParts, is_rhio_header};
-use rhio_core::wire::{CloseCode, Frame, FrameHeader, HEADER_LEN, MAX_FLOORS, MAX_LOGS};
+use rhio_core::wire::{CloseCode, Frame, FrameHeader, HEADER_LEN, MAX_FLOORS, MAX_LOGS, Pull, Want};
 
 /// A header and what follows it, as a peer's stream delivers it.
 pub fn frame(input: &[u8]) {
@@ -36,7 +39,7 @@ fn read_frame(header: FrameHeader, payload: Bytes) {
     let Ok(frame) = Frame::decode(header, payload.clone()) else { return };
     match &frame {
         Frame::Logs(logs) => assert!(logs.len() <= MAX_LOGS),
-        Frame::Pull(pull) => assert!(pull.floors.len() <= MAX_FLOORS),
+        Frame::Pull(Pull { want: Want::Messages { floors, .. }, .. }) => assert!(floors.len() <= MAX_FLOORS),
         Frame::Batch(batch) => {
             assert!(batch.operation.len() <= MAX_OPERATION_LEN && batch.slots.len() <= MAX_RECORDS);
         }
@@ -93,34 +96,35 @@ fn check_record(record: &CanonicalRecord, parts: &RecordParts) {
     }
 }
 
-/// An operation's body.
-pub fn manifest(input: &[u8]) {
+/// An operation's body, of any kind.
+pub fn body(input: &[u8]) {
     let bytes = Bytes::copy_from_slice(input);
-    let Ok(manifest) = Manifest::decode(bytes.clone()) else { return };
-    assert_eq!(manifest.encode(), bytes);
-    check_manifest(&manifest);
+    let Ok(body) = Body::decode(bytes.clone()) else { return };
+    assert_eq!(body.encode(), bytes);
+    assert!(bytes.len() <= MAX_BODY_LEN);
+    check_body(&body);
 }
 
-/// What holds for every manifest that was read.
-pub fn check_manifest(manifest: &Manifest) {
-    let entries = manifest.entries();
-    assert!((1..=MAX_RECORDS).contains(&entries.len()));
-    assert!(entries.windows(2).all(|pair| pair[0].position.seq < pair[1].position.seq));
-    assert_eq!(manifest.first(), entries[0].position);
-    assert_eq!(manifest.last(), entries[entries.len() - 1].position);
-    let (before, after) = (manifest.before(), manifest.after());
-    assert!(before.records <= after.records && before.bytes <= after.bytes);
+/// What holds for every body that was read.
+pub fn check_body(body: &Body) {
+    assert!(body.after().covers(body.before));
+    match &body.content {
+        Content::Messages(manifest) => {
+            let entries = manifest.entries();
+            assert!((1..=MAX_RECORDS).contains(&entries.len()));
+            assert!(entries.windows(2).all(|pair| pair[0].position.seq < pair[1].position.seq));
+            assert!(body.entries().is_empty());
+        }
+        Content::Bucket(catalog) => {
+            assert!(body.manifest().is_none());
+            check_catalog(body.before, catalog);
+        }
+    }
 }
 
-/// The body of a catalog's operation.
-pub fn catalog(input: &[u8]) {
-    let bytes = Bytes::copy_from_slice(input);
-    let Ok(catalog) = Catalog::decode(bytes.clone()) else { return };
-    assert_eq!(catalog.encode(), bytes);
+fn check_catalog(before: Total, catalog: &Catalog) {
     let entries = catalog.entries();
     assert!((1..=MAX_ENTRIES).contains(&entries.len()));
-    let (before, after) = (catalog.before(), catalog.after());
-    assert!(before.entries <= after.entries && before.bytes <= after.bytes);
     for entry in entries {
         let Entry::Put(put) = entry else { continue };
         assert!((1..=MAX_KEY_LEN).contains(&put.key.as_str().len()));
@@ -129,13 +133,14 @@ pub fn catalog(input: &[u8]) {
     }
     // An author that publishes the same can write it: in one operation, or in several.
     let mut waiting = entries.to_vec().into();
-    let mut before = before;
-    while let Some(part) = Catalog::take(before, &mut waiting) {
-        assert!(part.encode().len() <= MAX_OPERATION_LEN);
-        assert_eq!(Catalog::decode(part.encode()).as_ref(), Ok(&part));
-        before = part.after();
+    let mut said = before;
+    while let Some(part) = Catalog::take(&mut waiting) {
+        let part = Body { before: said, content: part.into() };
+        assert!(part.encode().len() <= MAX_BODY_LEN);
+        assert_eq!(Body::decode(part.encode()).as_ref(), Ok(&part));
+        said = part.after();
     }
-    assert_eq!(before, after);
+    assert_eq!(said, before.plus(catalog.amount()));
 }
 
 /// They become headers of HTTP requests.
@@ -149,17 +154,6 @@ fn check_attributes(attributes: &Attributes) {
     }
     let kept = Attributes::keep(attributes.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(&kept, attributes, "what came would not travel on");
-}
-
-/// What a catalog is about.
-pub fn bucket(input: &[u8]) {
-    let bytes = Bytes::copy_from_slice(input);
-    let mut reader = Reader::new(bytes.clone());
-    let Ok(descriptor) = CatalogDescriptor::read(&mut reader) else { return };
-    let len = bytes.len() - reader.remaining();
-    assert_eq!(descriptor.encode(), bytes.slice(..len));
-    let again = CatalogDescriptor::read(&mut Reader::new(descriptor.encode())).expect("it was read before");
-    assert_eq!(again.id(), descriptor.id());
 }
 
 /// What of a catalog is settled.
@@ -195,7 +189,7 @@ pub fn descriptor(input: &[u8]) {
     let len = bytes.len() - reader.remaining();
     assert_eq!(descriptor.encode(), bytes.slice(..len));
     let again = LogDescriptor::read(&mut Reader::new(descriptor.encode())).expect("it was read before");
-    assert_eq!((again.id(), again.same_stream(&descriptor)), (descriptor.id(), true));
+    assert_eq!((again.id(), again.same_origin(&descriptor) && again.overlaps(&descriptor)), (descriptor.id(), true));
 }
 
 /// A message of the state stream.

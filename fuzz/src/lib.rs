@@ -34,15 +34,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "frame", run: decode::frame, seeds: seeds::frames },
     Target { name: "record", run: decode::record, seeds: seeds::records },
-    Target { name: "manifest", run: decode::manifest, seeds: seeds::manifests },
+    Target { name: "body", run: decode::body, seeds: seeds::bodies },
     Target { name: "descriptor", run: decode::descriptor, seeds: seeds::descriptors },
     Target { name: "commit", run: decode::commit, seeds: seeds::commits },
     Target { name: "operation", run: operation::run, seeds: seeds::operations },
-    Target { name: "catalog", run: decode::catalog, seeds: seeds::catalogs },
-    Target { name: "bucket", run: decode::bucket, seeds: seeds::buckets },
     Target { name: "progress", run: decode::progress, seeds: seeds::progresses },
     Target { name: "blob_request", run: blob_request::run, seeds: blob_request::seeds },
     Target { name: "filter", run: filter::run, seeds: seeds::filters },

@@ -4,12 +4,13 @@ use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
 use bytes::{BufMut, Bytes, BytesMut};
-use p2panda_core::{Body, Hash, Header, SigningKey, Timestamp};
+use p2panda_core::{Hash, Header, SigningKey, Timestamp};
 use rhio_core::id::{LogId, OpHash, OpSeq};
-use rhio_core::log::operation::{Operation, VERSION};
+use rhio_core::log::chain::Chain;
+use rhio_core::log::operation::{Head, Operation, VERSION};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::decode::check_manifest;
+use crate::decode::check_body;
 use crate::{seeds, world};
 
 /// First byte of an input whose rest is an operation as it would arrive.
@@ -66,12 +67,12 @@ fn loose(which: usize, at: usize) {
 }
 
 fn check(operation: &Operation) {
-    check_manifest(operation.manifest());
-    operation.belongs_to(operation.author(), operation.log()).expect("it belongs to itself");
+    check_body(operation.body());
     assert_eq!((operation.head().seq, operation.head().hash), (operation.seq(), operation.hash()));
-    assert!(operation.follows(Some(operation.head())).is_err(), "it follows itself");
-    let first = operation.follows(None).is_ok();
-    assert!(!first || operation.seq() == OpSeq(0));
+    let chain = Chain::new(operation.author(), operation.log(), operation.kind());
+    let behind = |head| chain.at(head, operation.before()).check(operation);
+    assert!(behind(Some(operation.head())).is_err(), "it follows itself");
+    assert!(behind(None).is_err() || operation.seq() == OpSeq(0));
 }
 
 /// Our extension, as the author writes it.
@@ -96,7 +97,7 @@ fn signed(mut u: Unstructured<'_>) -> Result<()> {
     let timestamp = u.arbitrary()?;
     let size_off = if u.ratio(1u8, 16u8)? { u.arbitrary::<u64>()? } else { 0 };
     let hash = u.int_in_range(0..=15u8)?;
-    let body = Body::from(u.take_rest().to_vec());
+    let body = p2panda_core::Body::from(u.take_rest().to_vec());
 
     let payload_hash = match hash {
         0 => None,
@@ -127,10 +128,11 @@ fn signed(mut u: Unstructured<'_>) -> Result<()> {
     assert!(version == 1 && size_off == 0 && hash > 1 && log_len == 32, "a header that is not right was taken");
     assert_eq!(operation.author(), key.verifying_key().into());
     assert_eq!((operation.seq(), operation.log()), (OpSeq(seq), LogId::from_bytes(log)));
-    assert_eq!(operation.manifest().encode(), body.as_bytes());
+    assert_eq!(operation.body().encode(), body.as_bytes());
     if let Some(backlink) = backlink.filter(|_| seq > 0) {
-        let previous = rhio_core::log::operation::Head { seq: OpSeq(seq - 1), hash: OpHash::from_bytes(backlink) };
-        operation.follows(Some(previous)).expect("it follows what it links to");
+        let previous = Head { seq: OpSeq(seq - 1), hash: OpHash::from_bytes(backlink) };
+        let chain = Chain::new(operation.author(), operation.log(), operation.kind());
+        chain.at(Some(previous), operation.before()).check(&operation).expect("it follows what it links to");
     }
     Ok(())
 }

@@ -4,15 +4,16 @@
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use rhio_core::catalog::progress::{MAX_RANGES, Progress};
-use rhio_core::catalog::{Catalog, CatalogDescriptor, Entry, Put, Said};
-use rhio_core::log::commit::Commit;
+use rhio_core::catalog::{Catalog, Entry, Put};
 use rhio_core::id::{BlobHash, LocalSeq};
-use rhio_core::manifest::Manifest;
+use rhio_core::log::body::Body;
+use rhio_core::log::commit::Commit;
+use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::total::Total;
 use rhio_core::object::{Attributes, ObjectKey};
-use rhio_core::log::operation::OperationBody;
 use rhio_core::record::CanonicalRecord;
 use rhio_core::seal::Sealed;
-use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Pull};
+use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Pull, Want};
 
 use crate::operation::{LOOSE, RAW, SIGNED};
 use crate::world::World;
@@ -54,15 +55,15 @@ pub fn signed_operations() -> Vec<Bytes> {
 pub fn operations() -> Vec<Vec<u8>> {
     let raw = signed_operations().into_iter().map(|raw| [&[RAW], &raw[..]].concat());
     // The script's fixed part takes about a hundred bytes; what is left of it becomes the body.
-    let signed = manifests().into_iter().enumerate().map(|(number, manifest)| {
+    let signed = bodies().into_iter().enumerate().map(|(number, body)| {
         let script = random_bytes(number as u64, 96);
-        [&[SIGNED], &script[..], &manifest[..]].concat()
+        [&[SIGNED], &script[..], &body[..]].concat()
     });
     raw.chain(signed).chain([vec![LOOSE, 0, 1]]).collect()
 }
 
-pub fn manifests() -> Vec<Vec<u8>> {
-    sealed().map(|sealed| Manifest::encode(sealed.operation.manifest()).to_vec()).collect()
+pub fn bodies() -> Vec<Vec<u8>> {
+    sealed().map(|sealed| sealed.operation.body().encode().to_vec()).chain(catalogs()).collect()
 }
 
 pub fn records() -> Vec<Vec<u8>> {
@@ -80,7 +81,8 @@ pub fn records() -> Vec<Vec<u8>> {
 }
 
 pub fn descriptors() -> Vec<Vec<u8>> {
-    worlds().map(|world| world.descriptor.encode().to_vec()).collect()
+    let bucket = LogDescriptor::bucket(world::author(), u64::MAX, "b");
+    worlds().map(|world| world.descriptor).chain([bucket]).map(|log| log.encode().to_vec()).collect()
 }
 
 pub fn commits() -> Vec<Vec<u8>> {
@@ -99,7 +101,7 @@ fn catalog_vector(name: &str) -> Vec<u8> {
     unhex(lines.find(|(found, _)| *found == name).expect("a test vector").1)
 }
 
-pub fn catalogs() -> Vec<Vec<u8>> {
+fn catalogs() -> Vec<Vec<u8>> {
     let put = |name: &str, pairs: &[(&str, &str)]| {
         let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Put {
@@ -113,14 +115,10 @@ pub fn catalogs() -> Vec<Vec<u8>> {
     };
     let rich = put("a/b c", &[("cache-control", ""), ("expires", "0"), ("x-amz-meta-a", "1"), ("x-amz-meta-b", "2")]);
     let entries = vec![Entry::Put(rich), Entry::Put(put("ä", &[])), Entry::Delete(put("ä", &[]).key), Entry::Complete];
-    let catalog = |before, entries| Catalog::new(before, entries).expect("a catalog").encode().to_vec();
-    let late = Said { entries: u64::MAX, bytes: 1 << 62 };
-    vec![catalog_vector("body"), catalog(late, entries), catalog(Said::default(), vec![Entry::Complete; 1024])]
-}
-
-pub fn buckets() -> Vec<Vec<u8>> {
-    let descriptor = CatalogDescriptor { author: world::author(), bucket: "b".to_owned(), epoch: u64::MAX };
-    vec![catalog_vector("descriptor"), descriptor.encode().to_vec()]
+    let catalog =
+        |before, entries| Body { before, content: Catalog::new(entries).expect("a catalog").into() }.encode().to_vec();
+    let late = Total { items: u64::MAX, bytes: 1 << 62 };
+    vec![catalog_vector("body"), catalog(late, entries), catalog(Total::default(), vec![Entry::Complete; 1024])]
 }
 
 pub fn progresses() -> Vec<Vec<u8>> {
@@ -150,13 +148,12 @@ pub fn frames() -> Vec<Vec<u8>> {
             total: tail.total,
             pending: Some(3),
         };
-        let floor = Floor { filter: world.descriptor.filter.clone(), through: tail.through };
+        let floor = Floor { filter: world.filter.clone(), through: tail.through };
         let pull = Pull {
             log: world.descriptor.id(),
-            filter: world.descriptor.filter.clone(),
             next: tail.head.map_or_else(Default::default, |head| head.seq.next()),
             held: tail.head.map(|head| head.hash),
-            floors: vec![floor.clone(), floor],
+            want: Want::Messages { filter: world.filter.clone(), floors: vec![floor.clone(), floor] },
         };
         let refused = Frame::Refused { code: CloseCode::Unavailable, reason: "later, später".to_owned() };
         [Frame::Logs(vec![state; 2]), Frame::Pull(pull), refused]

@@ -1,11 +1,13 @@
 //! A provider's session with a peer that asks for anything: what goes out is what was asked for, of what is there.
 
 use arbitrary::{Result, Unstructured};
-use rhio_core::id::{LogId, OpHash, OpSeq};
+use rhio_core::id::{OpHash, OpSeq};
 use rhio_core::log::operation::Head;
-use rhio_core::provide::{Selected, Session, Step};
+use rhio_core::log::session::{Session, Step};
 use rhio_core::record::{Position, SourceRecord};
-use rhio_core::wire::Pull;
+use rhio_core::select::{Selected, Selection};
+use rhio_core::subject::Filter;
+use rhio_core::wire::Floor;
 
 use crate::world::{self, World};
 
@@ -13,6 +15,12 @@ use crate::world::{self, World};
 pub fn run(input: &[u8]) {
     // A script that ends early is a short one.
     let _ = script(&mut Unstructured::new(input));
+}
+
+/// What the peer wants of the log.
+struct Asked {
+    filter: Filter,
+    floors: Vec<Floor>,
 }
 
 fn number(u: &mut Unstructured<'_>) -> Result<OpSeq> {
@@ -29,10 +37,9 @@ fn script(u: &mut Unstructured<'_>) -> Result<()> {
     let world = World::new(u)?;
     let next = number(u)?;
     let held = if u.arbitrary()? { Some(hash(u, &world, next)?) } else { None };
-    let log = LogId::from_bytes(u.arbitrary()?);
-    let pull = Pull { log, filter: world::filter(u)?, next, held, floors: world::floors(u)? };
+    let asked = Asked { filter: world::filter(u)?, floors: world::floors(u)? };
     let before = world.hash_before(next).filter(|_| u.ratio(7u8, 8u8).unwrap_or(true));
-    let opened = Session::open(pull.clone(), &world.descriptor.filter, world.head(), before);
+    let opened = Session::open((next, held), world.head(), before);
     let Ok(mut session) = opened else {
         let forked = before.zip(held).is_some_and(|(ours, theirs)| ours != theirs);
         assert!(forked || next.0 > world.log.len() as u64, "a peer with a beginning of the log was refused");
@@ -44,7 +51,7 @@ fn script(u: &mut Unstructured<'_>) -> Result<()> {
         match u.int_in_range(0..=3u8)? {
             0 => skip(u, &mut session)?,
             1 => applied(u, &world, &mut session)?,
-            _ => send(u, &world, &pull, &mut session)?,
+            _ => send(u, &world, &asked, &mut session)?,
         }
     }
     Ok(())
@@ -69,7 +76,7 @@ fn applied(u: &mut Unstructured<'_>, world: &World, session: &mut Session) -> Re
     Ok(())
 }
 
-fn send(u: &mut Unstructured<'_>, world: &World, pull: &Pull, session: &mut Session) -> Result<()> {
+fn send(u: &mut Unstructured<'_>, world: &World, asked: &Asked, session: &mut Session) -> Result<()> {
     let ring = if u.arbitrary()? { Some(number(u)?) } else { None };
     let seq = match session.step(world.head(), ring) {
         Step::Wait => {
@@ -85,16 +92,18 @@ fn send(u: &mut Unstructured<'_>, world: &World, pull: &Pull, session: &mut Sess
     assert_eq!(seq, session.next());
     let sealed = world.at(seq).expect("what is to be sent is there");
     let there = source(u, &sealed.records)?;
-    let selected = session.select(&sealed.operation, &there);
+    let selection = Selection::new(asked.filter.clone(), asked.floors.clone(), &world.filter);
+    let selected = selection.select(&sealed.operation, &there);
+    session.sent(seq);
     assert_eq!(session.next(), seq.next());
-    let entries = sealed.operation.manifest().entries();
+    let entries = sealed.operation.records();
     assert_eq!(selected.len(), entries.len());
     for (entry, selected) in entries.iter().zip(selected) {
         let Selected::Record(index) = selected else { continue };
         let record = &there[index];
         assert_eq!(record.position, entry.position, "another message was sent in place of the record");
-        assert!(pull.filter.matches(record.record.subject()) || pull.filter.covers(&world.descriptor.filter));
-        let held = pull.floors.iter().any(|floor| floor.holds(entry.position, record.record.subject()));
+        assert!(asked.filter.matches(record.record.subject()) || asked.filter.covers(&world.filter));
+        let held = asked.floors.iter().any(|floor| floor.holds(entry.position, record.record.subject()));
         assert!(!held, "a record that the subscriber has was sent");
     }
     Ok(())

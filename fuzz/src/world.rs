@@ -3,7 +3,8 @@
 use arbitrary::{Result, Unstructured};
 use p2panda_core::SigningKey;
 use rhio_core::id::{OpHash, OpSeq, PublicKey, SourceSeq};
-use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::chain::Chain;
+use rhio_core::log::descriptor::{Kind, LogDescriptor, Source};
 use rhio_core::log::operation::{Head, Operation};
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
 use rhio_core::seal::{Sealed, Sealer, Tail};
@@ -60,6 +61,8 @@ pub fn floors(u: &mut Unstructured<'_>) -> Result<Vec<Floor>> {
 #[derive(Debug)]
 pub struct World {
     pub descriptor: LogDescriptor,
+    /// What it takes of the stream.
+    pub filter: Filter,
     /// Its operations with their records, in order.
     pub log: Vec<Sealed>,
 }
@@ -67,13 +70,9 @@ pub struct World {
 impl World {
     /// The log that a script asks for.
     pub fn new(u: &mut Unstructured<'_>) -> Result<Self> {
-        let descriptor = LogDescriptor {
-            author: author(),
-            stream: "s".to_owned(),
-            created: 1,
-            filter: filter(u)?,
-            epoch: u64::from(u.arbitrary::<u8>()?),
-        };
+        let filter = filter(u)?;
+        let source = Source { stream: "s".to_owned(), created: 1, filter: filter.clone() };
+        let descriptor = LogDescriptor::messages(author(), u64::from(u.arbitrary::<u8>()?), source);
         let mut sealer = Sealer::new(key(1), descriptor.clone(), Tail::default(), Position::default());
         let mut log = Vec::new();
         let (mut seq, mut time) = (0, 0);
@@ -82,12 +81,17 @@ impl World {
                 seq += u.int_in_range(1..=2u64)?;
                 time += u.int_in_range(1..=10u64)?;
                 let position = Position { seq: SourceSeq(seq), time };
-                sealer.deliver(SourceRecord { position, record: record(u, &descriptor.filter)? });
+                sealer.deliver(SourceRecord { position, record: record(u, &filter)? });
             }
             sealer.seal(log.len() as u64).expect("records wait");
             log.push(sealer.appended().expect("an operation is under way"));
         }
-        Ok(Self { descriptor, log })
+        Ok(Self { descriptor, filter, log })
+    }
+
+    /// The log, of which nothing is known yet.
+    pub fn chain(&self) -> Chain {
+        Chain::new(author(), self.descriptor.id(), Kind::Messages)
     }
 
     /// Where the log ends before its operation with this number.

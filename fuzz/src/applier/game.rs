@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use rhio_core::apply::{Applier, Cursor, Found, Violation, Write};
-use rhio_core::log::commit::{Commit, MAX_OPERATIONS};
 use rhio_core::id::{LocalSeq, OpHash, OpSeq};
-use rhio_core::manifest::Total;
+use rhio_core::log::commit::{Commit, MAX_OPERATIONS};
 use rhio_core::log::operation::{Head, Operation};
-use rhio_core::provide::{Selected, Session};
+use rhio_core::log::total::Total;
 use rhio_core::record::Position;
+use rhio_core::select::{Selected, Selection};
 use rhio_core::subject::Filter;
 use rhio_core::wire::{Batch, Floor, Slot};
 
 use super::{FIRST, spoil};
 use crate::session;
-use crate::world::{self, World};
+use crate::world::World;
 
 /// An operation that the applier took.
 struct Taken {
@@ -85,12 +85,12 @@ impl Game {
 
     /// How much the log held at the last operation that was taken.
     pub fn total(&self) -> Total {
-        self.taken.back().map_or(self.durable.total, |taken| taken.operation.manifest().after())
+        self.taken.back().map_or(self.durable.total, |taken| taken.operation.after())
     }
 
     /// The last position that was taken.
     pub fn through(&self) -> Position {
-        self.taken.back().map_or(self.durable.through, |taken| taken.operation.manifest().last())
+        self.taken.back().map_or(self.durable.through, |taken| taken.operation.through())
     }
 
     fn expected(&self) -> OpSeq {
@@ -120,11 +120,9 @@ impl Game {
     }
 
     fn served(&self, u: &mut Unstructured<'_>, sealed: &rhio_core::seal::Sealed) -> Result<Batch> {
-        let mut pull = self.applier.pull();
-        (pull.next, pull.held) = (sealed.operation.seq(), None);
-        let session = Session::open(pull, &self.world.descriptor.filter, self.world.head(), None);
+        let selection = Selection::new(self.filter.clone(), self.floors.clone(), &self.world.filter);
         let there = session::source(u, &sealed.records)?;
-        let selected = session.expect("the log has it").select(&sealed.operation, &there);
+        let selected = selection.select(&sealed.operation, &there);
         let slot = |selected: Selected| match selected {
             Selected::Gone => Slot::Gone,
             Selected::LeftOut => Slot::LeftOut,
@@ -172,21 +170,21 @@ impl Game {
     fn check(&mut self, batch: &Batch, write: Write) {
         let operation = Operation::read_stored(batch.operation.clone()).expect("what is written is an operation");
         assert_eq!(write.operation, operation);
-        operation.belongs_to(world::author(), self.world.descriptor.id()).expect("what is written is the author's");
         // This says more than that the signature is right.
         assert!(self.world.signed(&operation) || self.nonsense.contains(operation.raw()), "it was never signed");
         if self.pruned_to != Some(operation.seq()) {
-            operation.follows(self.head()).expect("what is written is the next operation");
+            let chain = self.world.chain().at(self.head(), self.total());
+            chain.check(&operation).expect("what is written is the next operation of the author's log");
         }
-        let (manifest, total) = (operation.manifest().clone(), self.total());
-        assert!(operation.seq() >= self.expected() && manifest.first().seq > self.through().seq, "it goes back");
-        let pruned = manifest.before().records.checked_sub(total.records).expect("the log does not become less");
-        assert!(self.pruned_to.is_some() || manifest.before() == total, "totals jump");
+        let (entries, total) = (operation.records().to_vec(), self.total());
+        assert!(operation.seq() >= self.expected() && operation.first().seq > self.through().seq, "it goes back");
+        let pruned = operation.before().items.checked_sub(total.items).expect("the log does not become less");
+        assert!(self.pruned_to.is_some() || operation.before() == total, "totals jump");
 
-        assert_eq!(batch.slots.len(), manifest.entries().len());
-        let whole = self.filter.covers(&self.world.descriptor.filter);
+        assert_eq!(batch.slots.len(), entries.len());
+        let whole = self.filter.covers(&self.world.filter);
         let (mut wanted, mut gone) = (Vec::new(), pruned);
-        for (entry, slot) in manifest.entries().iter().zip(&batch.slots) {
+        for (entry, slot) in entries.iter().zip(&batch.slots) {
             let position = entry.position;
             match slot {
                 Slot::Gone => gone = gone.saturating_add(1),
@@ -214,7 +212,7 @@ impl Game {
         assert!(write.records.windows(2).all(|pair| pair[0].index < pair[1].index));
         let mut last = None;
         for outgoing in &write.records {
-            let entry = manifest.entries()[outgoing.index];
+            let entry = entries[outgoing.index];
             assert_eq!(outgoing.position, entry.position);
             let record = spoil::recompose(&outgoing.parts);
             assert_eq!(record.digest(), entry.digest, "what is written was not signed");
@@ -285,8 +283,8 @@ impl Game {
         let operation = last.expect("a commit is never empty");
         let cursor = self.applier.durable();
         assert_eq!(acknowledged, Some(operation.head()));
-        assert_eq!((cursor.head, cursor.through), (Some(operation.head()), operation.manifest().last()));
-        assert_eq!((cursor.total, cursor.gone), (operation.manifest().after(), self.durable.gone));
+        assert_eq!((cursor.head, cursor.through), (Some(operation.head()), operation.through()));
+        assert_eq!((cursor.total, cursor.gone), (operation.after(), self.durable.gone));
         assert!(cursor.local >= self.durable.local);
         self.durable = cursor;
     }
@@ -318,6 +316,6 @@ fn applier(
     let mut found = Found::default();
     local.range(durable.local.next()..).for_each(|(local, source)| found.push_at(*source, *local));
     let descriptor = &world.descriptor;
-    let log = (descriptor.author, descriptor.id(), descriptor.filter.clone());
+    let log = (descriptor.author, descriptor.id(), world.filter.clone());
     Applier::new(log, filter.clone(), floors.to_vec(), durable, found)
 }

@@ -7,8 +7,10 @@ mod spoil;
 
 use arbitrary::{Result, Unstructured};
 use rhio_core::id::{LocalSeq, OpSeq, SourceSeq};
-use rhio_core::manifest::{Entry, Manifest, Total};
+use rhio_core::log::body::Body;
 use rhio_core::log::operation::Operation;
+use rhio_core::log::total::Total;
+use rhio_core::manifest::{Entry, Manifest};
 use rhio_core::record::{Position, SourceRecord};
 use rhio_core::wire::{Batch, Slot};
 
@@ -104,21 +106,22 @@ fn nonsense(u: &mut Unstructured<'_>, game: &mut Game) -> Result<Batch> {
     for _ in 0..count {
         seq = seq.saturating_add(u.int_in_range(1..=2u64)?);
         let position = Position { seq: SourceSeq(seq), time: around(u, through.time)? };
-        records.push(SourceRecord { position, record: world::record(u, &game.world().descriptor.filter)? });
+        records.push(SourceRecord { position, record: world::record(u, &game.world().filter)? });
     }
     let entries = records.iter().map(|r| Entry { position: r.position, digest: r.record.digest() }).collect();
     let total = game.total();
-    let before = Total { records: around(u, total.records)?, bytes: around(u, total.bytes)? };
+    let before = Total { items: around(u, total.items)?, bytes: around(u, total.bytes)? };
     let bytes: usize = records.iter().map(|r| r.record.as_bytes().len()).sum();
     let bytes = around(u, bytes as u64)?;
     // The numbers saturate at the end of their range, where no step is left: then a plain one will do.
-    let manifest = Manifest::new(before, bytes, entries).unwrap_or_else(|_| {
+    let manifest = Manifest::new(bytes, entries).unwrap_or_else(|_| {
         let entry = |r: &SourceRecord| Entry { position: r.position, digest: r.record.digest() };
-        Manifest::new(before, bytes, records[..1].iter().map(entry).collect()).expect("one record is in order")
+        Manifest::new(bytes, records[..1].iter().map(entry).collect()).expect("one record is in order")
     });
     records.truncate(manifest.entries().len());
     let previous = game.expects_after(u.arbitrary()?);
-    let operation = Operation::sign(&world::key(1), game.world().descriptor.id(), previous, 7, manifest);
+    let body = Body { before, content: manifest.into() };
+    let operation = Operation::sign(&world::key(1), game.world().descriptor.id(), previous, 7, body);
     game.sign(&operation);
     let mut batch = spoil::whole(&operation, &records);
     for slot in &mut batch.slots {

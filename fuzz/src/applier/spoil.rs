@@ -84,7 +84,7 @@ fn slot(u: &mut Unstructured<'_>, game: &Game) -> Result<Slot> {
     Ok(match u.int_in_range(0..=3u8)? {
         0 => Slot::Gone,
         1 => Slot::LeftOut,
-        2 => present(&world::record(u, &game.world().descriptor.filter)?),
+        2 => present(&world::record(u, &game.world().filter)?),
         _ => {
             let sealed = &game.world().log[u.choose_index(game.world().log.len())?];
             present(&sealed.records[u.choose_index(sealed.records.len())?].record)
@@ -95,13 +95,13 @@ fn slot(u: &mut Unstructured<'_>, game: &Game) -> Result<Slot> {
 /// The same manifest, signed by another key, for another log, or as another number.
 fn again(u: &mut Unstructured<'_>, game: &Game, batch: &Batch) -> Result<Bytes> {
     let Ok(operation) = Operation::verify(batch.operation.clone()) else { return Ok(batch.operation.clone()) };
-    let manifest = operation.manifest().clone();
+    let body = operation.body().clone();
     let (log, previous) = (game.world().descriptor.id(), game.expects_after(false));
     let stranger = world::key(2);
     Ok(match u.int_in_range(0..=2u8)? {
-        0 => Operation::sign(&stranger, log, previous, 7, manifest),
-        1 => Operation::sign(&stranger, LogId::from_bytes([3; 32]), previous, 7, manifest),
-        _ => Operation::sign(&world::key(1), LogId::from_bytes([3; 32]), previous, 7, manifest),
+        0 => Operation::sign(&stranger, log, previous, 7, body),
+        1 => Operation::sign(&stranger, LogId::from_bytes([3; 32]), previous, 7, body),
+        _ => Operation::sign(&world::key(1), LogId::from_bytes([3; 32]), previous, 7, body),
     }
     .raw()
     .clone())
