@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::connection::{Connection, Ended};
 use super::endpoint::Network;
-use super::records::{Live, PeerReport, Records, traffic};
+use super::records::{Live, PeerReport, Records, Unconnected, traffic};
 use super::settings::NodeEndpoint;
 use super::stream::{FrameReader, FrameWriter, close};
 
@@ -273,7 +273,7 @@ impl Links {
     }
 
     /// A connection is over.
-    fn remove(&self, peer: PublicKey, connection: &Connection, why: Option<String>) {
+    fn remove(&self, peer: PublicKey, connection: &Connection, why: Option<Ended>) {
         let mut live = self.lock_live();
         let Some(links) = live.get_mut(&peer) else { return };
         let before = links.len();
@@ -284,12 +284,12 @@ impl Links {
         live.retain(|_, links| !links.is_empty());
     }
 
-    fn retire(&self, peer: PublicKey, connection: &Connection, why: Option<String>) {
+    fn retire(&self, peer: PublicKey, connection: &Connection, why: Option<Ended>) {
         let (received, sent) = traffic(connection);
         self.lock_records().change(peer, |record| {
             record.received += received;
             record.sent += sent;
-            record.last_error = why.or(record.last_error.take());
+            record.last_error = why.map(Unconnected::Ended).or(record.last_error.take());
         });
     }
 
@@ -346,7 +346,8 @@ impl Links {
                     }
                 }
                 Err(error) => {
-                    self.lock_records().change(peer, |record| record.last_error = Some(error.to_string()));
+                    let why = Unconnected::NotMade(error.to_string());
+                    self.lock_records().change(peer, |record| record.last_error = Some(why));
                     if logged.is_none_or(|at| at.elapsed() > REPEAT) {
                         let addresses: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
                         warn!(peer = %peer, addresses = addresses.join(", "), %error, "can't reach node, trying on");
@@ -385,7 +386,7 @@ impl Links {
                 links.retain(|link| {
                     let reason = link.connection.close_reason();
                     if let Some(reason) = &reason {
-                        self.retire(*peer, &link.connection, Some(reason.to_string()));
+                        self.retire(*peer, &link.connection, Some(reason.clone()));
                     }
                     reason.is_none()
                 });
@@ -439,7 +440,7 @@ impl Links {
         } else {
             debug!(peer = %peer, "connection left");
         }
-        let why = connection.close_reason().map(|reason| reason.to_string());
+        let why = connection.close_reason();
         self.remove(peer, &connection, why);
         self.inner.changed.send_modify(|version| *version += 1);
     }

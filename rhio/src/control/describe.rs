@@ -32,7 +32,7 @@ pub fn peer(report: PeerReport) -> model::Peer {
         direction: live.as_ref().map(|live| if live.dialled { model::Side::Out } else { model::Side::In }),
         connected_since: live.as_ref().map(|live| rfc3339(live.since)),
         round_trip_seconds: live.as_ref().and_then(|live| live.round_trip).map(|rtt| rtt.as_secs_f64()),
-        last_error: record.last_error.filter(|_| live.is_none()),
+        last_error: record.last_error.filter(|_| live.is_none()).map(|why| why.to_string()),
         remote_address: live.and_then(|live| live.remote),
         received_bytes: record.received,
         sent_bytes: record.sent,

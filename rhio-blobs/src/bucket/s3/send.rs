@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::body::{Outgoing, Progress};
 use super::request::Request;
 use super::{S3Bucket, xml};
-use crate::bucket::{BucketError, Condition, Content};
+use crate::bucket::{Access, BucketError, Condition, Content};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -99,23 +99,27 @@ impl Failure {
             | "EntityTooSmall"
             | "MetadataTooLarge"
             | "InvalidURI" => BucketError::Unsuitable(reason),
-            "AccessDenied"
-            | "AccountProblem"
-            | "AuthorizationHeaderMalformed"
-            | "AuthorizationQueryParametersError"
-            | "ExpiredToken"
-            | "InvalidAccessKeyId"
-            | "InvalidToken"
-            | "SignatureDoesNotMatch" => BucketError::Forbidden { bucket, reason },
-            _ if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                BucketError::Forbidden { bucket, reason }
-            }
+            code if let Some(why) = access(code, status) => BucketError::Forbidden { bucket, why, reason },
             _ if status.is_redirection() => {
                 let reason = format!("the endpoint or region is not this bucket's, the server redirects: {reason}");
                 BucketError::Unavailable { bucket, reason }
             }
             _ => BucketError::Unavailable { bucket, reason },
         }
+    }
+}
+
+/// Why the server refuses access, when that is what it does.
+fn access(code: &str, status: StatusCode) -> Option<Access> {
+    match code {
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
+            Some(Access::Credentials)
+        }
+        "AccessDenied" | "AccountProblem" | "AllAccessDisabled" => Some(Access::Permission),
+        "RequestTimeTooSkewed" | "RequestExpired" => Some(Access::Clock),
+        "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" => Some(Access::Region),
+        _ if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Some(Access::Unknown),
+        _ => None,
     }
 }
 
