@@ -180,7 +180,7 @@ causes! {
         "check 's3.credentials', and what they may do with this bucket";
     /// The bucket can't be reached, is full, or failed.
     BucketUnavailable: "bucket-unavailable" =>
-        "check that the S3 server runs, has room, and that 's3.endpoint' leads to it";
+        "is the S3 server running, has it room, and is 's3.endpoint' right?";
     /// A bucket is named and there is no place for it.
     NoS3: "s3-not-configured" =>
         "add 's3' to the configuration";

@@ -17,6 +17,14 @@ fn every_cause_has_a_remedy_and_a_code_of_its_own() {
 }
 
 #[test]
+fn every_code_is_documented() {
+    let text = include_str!("../../../docs/troubleshooting.md");
+    for cause in Cause::ALL {
+        assert!(text.contains(&format!("\n| `{}` | ", cause.code())), "{}", cause.code());
+    }
+}
+
+#[test]
 fn every_cause_is_counted_by_itself() {
     let mut tally = Tally::default();
     assert_eq!(tally.iter().count(), 0);
