@@ -15,7 +15,7 @@ use async_nats::jetstream::{self, ErrorCode, context, stream};
 
 /// What a server or the connection to it did instead of what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ServerFault {
     /// There is no such stream.
     Missing,
     /// JetStream is off for this server or account.
@@ -64,7 +64,7 @@ const OUT_OF_STORAGE: [u64; 4] = [
     ErrorCode::MEMORY_RESOURCES_EXCEEDED.0,
 ];
 
-impl Fault {
+impl ServerFault {
     /// What JetStream's answer says: its code for the error, and its words. The words count for one code alone, that of a
     /// message that could not be stored, which is one code for all limits.
     pub fn answered(code: u64, words: &str) -> Self {
@@ -108,44 +108,44 @@ pub(crate) fn is_refusal(words: &str) -> bool {
     words.contains("authorization") || words.contains("authentication")
 }
 
-fn answer(error: &jetstream::Error) -> Fault {
-    Fault::answered(error.error_code().0, &error.to_string())
+fn answer(error: &jetstream::Error) -> ServerFault {
+    ServerFault::answered(error.error_code().0, &error.to_string())
 }
 
 /// What one error says by itself, apart from its causes.
-fn one(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+fn one(error: &(dyn std::error::Error + 'static)) -> Option<ServerFault> {
     if let Some(error) = error.downcast_ref::<jetstream::Error>() {
         return Some(answer(error));
     }
     requested(error).or_else(|| of_streams(error)).or_else(|| of_messages(error))
 }
 
-fn requested(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+fn requested(error: &(dyn std::error::Error + 'static)) -> Option<ServerFault> {
     if let Some(error) = error.downcast_ref::<context::RequestError>() {
         return match error.kind() {
-            RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => Some(Fault::Silent),
+            RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => Some(ServerFault::Silent),
             RequestErrorKind::InvalidSubject | RequestErrorKind::Other => None,
         };
     }
     if let Some(error) = error.downcast_ref::<async_nats::RequestError>() {
         use async_nats::RequestErrorKind as Kind;
         return match error.kind() {
-            Kind::NoResponders | Kind::TimedOut => Some(Fault::Silent),
-            Kind::MaxPayloadExceeded => Some(Fault::Full(Limit::MessageSize)),
+            Kind::NoResponders | Kind::TimedOut => Some(ServerFault::Silent),
+            Kind::MaxPayloadExceeded => Some(ServerFault::Full(Limit::MessageSize)),
             Kind::InvalidSubject | Kind::Other => None,
         };
     }
     let error = error.downcast_ref::<context::PublishError>()?;
     match error.kind() {
-        PublishErrorKind::StreamNotFound => Some(Fault::Missing),
-        PublishErrorKind::TimedOut => Some(Fault::Silent),
-        PublishErrorKind::BrokenPipe => Some(Fault::Lost),
-        PublishErrorKind::MaxPayloadExceeded => Some(Fault::Full(Limit::MessageSize)),
+        PublishErrorKind::StreamNotFound => Some(ServerFault::Missing),
+        PublishErrorKind::TimedOut => Some(ServerFault::Silent),
+        PublishErrorKind::BrokenPipe => Some(ServerFault::Lost),
+        PublishErrorKind::MaxPayloadExceeded => Some(ServerFault::Full(Limit::MessageSize)),
         _ => None,
     }
 }
 
-fn of_streams(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+fn of_streams(error: &(dyn std::error::Error + 'static)) -> Option<ServerFault> {
     if let Some(error) = error.downcast_ref::<context::GetStreamError>() {
         return match error.kind() {
             GetStreamErrorKind::JetStream(error) => Some(answer(&error)),
@@ -155,39 +155,39 @@ fn of_streams(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     if let Some(error) = error.downcast_ref::<context::CreateStreamError>() {
         return match error.kind() {
             CreateStreamErrorKind::JetStream(error) => Some(answer(&error)),
-            CreateStreamErrorKind::JetStreamUnavailable => Some(Fault::Disabled),
-            CreateStreamErrorKind::TimedOut => Some(Fault::Silent),
+            CreateStreamErrorKind::JetStreamUnavailable => Some(ServerFault::Disabled),
+            CreateStreamErrorKind::TimedOut => Some(ServerFault::Silent),
             _ => None,
         };
     }
     if let Some(error) = error.downcast_ref::<context::AccountError>() {
         return match error.kind() {
             AccountErrorKind::JetStream(error) => Some(answer(&error)),
-            AccountErrorKind::JetStreamUnavailable => Some(Fault::Disabled),
-            AccountErrorKind::TimedOut => Some(Fault::Silent),
+            AccountErrorKind::JetStreamUnavailable => Some(ServerFault::Disabled),
+            AccountErrorKind::TimedOut => Some(ServerFault::Silent),
             _ => None,
         };
     }
     let error = error.downcast_ref::<stream::PurgeError>()?;
     match error.kind() {
         PurgeErrorKind::JetStream(error) => Some(answer(&error)),
-        PurgeErrorKind::TimedOut => Some(Fault::Silent),
+        PurgeErrorKind::TimedOut => Some(ServerFault::Silent),
         _ => None,
     }
 }
 
-fn of_messages(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+fn of_messages(error: &(dyn std::error::Error + 'static)) -> Option<ServerFault> {
     if let Some(error) = error.downcast_ref::<stream::ConsumerError>() {
         return match error.kind() {
             ConsumerErrorKind::JetStream(error) => Some(answer(&error)),
-            ConsumerErrorKind::TimedOut => Some(Fault::Silent),
+            ConsumerErrorKind::TimedOut => Some(ServerFault::Silent),
             _ => None,
         };
     }
     if let Some(error) = error.downcast_ref::<context::ConsumerInfoError>() {
         return match error.kind() {
             ConsumerInfoErrorKind::JetStream(error) => Some(answer(&error)),
-            ConsumerInfoErrorKind::TimedOut => Some(Fault::Silent),
+            ConsumerInfoErrorKind::TimedOut => Some(ServerFault::Silent),
             _ => None,
         };
     }
@@ -200,13 +200,13 @@ fn of_messages(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     if let Some(error) = error.downcast_ref::<stream::DeleteMessageError>() {
         return match error.kind() {
             DeleteMessageErrorKind::JetStream(error) => Some(answer(&error)),
-            DeleteMessageErrorKind::TimedOut => Some(Fault::Silent),
+            DeleteMessageErrorKind::TimedOut => Some(ServerFault::Silent),
             _ => None,
         };
     }
     let error = error.downcast_ref::<pull::MessagesError>()?;
     matches!(error.kind(), pull::MessagesErrorKind::MissingHeartbeat | pull::MessagesErrorKind::NoResponders)
-        .then_some(Fault::Silent)
+        .then_some(ServerFault::Silent)
 }
 
 #[cfg(test)]
@@ -216,29 +216,29 @@ mod tests {
     #[test]
     fn jetstreams_codes_decide() {
         for (code, fault) in [
-            (10059, Fault::Missing),
-            (10039, Fault::Disabled),
-            (10076, Fault::Disabled),
-            (10023, Fault::Full(Limit::Storage)),
-            (10047, Fault::Full(Limit::Storage)),
-            (10054, Fault::Full(Limit::MessageSize)),
-            (10109, Fault::ReadOnly),
-            (10001, Fault::Refused(10001)),
+            (10059, ServerFault::Missing),
+            (10039, ServerFault::Disabled),
+            (10076, ServerFault::Disabled),
+            (10023, ServerFault::Full(Limit::Storage)),
+            (10047, ServerFault::Full(Limit::Storage)),
+            (10054, ServerFault::Full(Limit::MessageSize)),
+            (10109, ServerFault::ReadOnly),
+            (10001, ServerFault::Refused(10001)),
         ] {
-            assert_eq!(Fault::answered(code, "maximum messages exceeded"), fault, "{code}");
+            assert_eq!(ServerFault::answered(code, "maximum messages exceeded"), fault, "{code}");
         }
     }
 
     #[test]
     fn a_message_that_is_not_stored_is_told_apart_by_the_limit() {
         for (words, fault) in [
-            ("maximum messages exceeded", Fault::Full(Limit::Messages)),
-            ("maximum messages per subject exceeded", Fault::Full(Limit::PerSubject)),
-            ("maximum bytes exceeded", Fault::Full(Limit::Bytes)),
-            ("write /data/1.blk: no space left on device", Fault::Full(Limit::Storage)),
-            ("something new", Fault::Refused(10077)),
+            ("maximum messages exceeded", ServerFault::Full(Limit::Messages)),
+            ("maximum messages per subject exceeded", ServerFault::Full(Limit::PerSubject)),
+            ("maximum bytes exceeded", ServerFault::Full(Limit::Bytes)),
+            ("write /data/1.blk: no space left on device", ServerFault::Full(Limit::Storage)),
+            ("something new", ServerFault::Refused(10077)),
         ] {
-            assert_eq!(Fault::answered(10077, words), fault, "{words}");
+            assert_eq!(ServerFault::answered(10077, words), fault, "{words}");
         }
     }
 
@@ -246,8 +246,8 @@ mod tests {
     fn causes_are_looked_through() {
         let inner = async_nats::RequestError::new(async_nats::RequestErrorKind::TimedOut);
         let outer = context::GetStreamError::with_source(GetStreamErrorKind::Request, inner);
-        assert_eq!(Fault::of(&async_nats::Error::from(outer)), Fault::Silent);
-        assert_eq!(Fault::of(&async_nats::Error::from("something else")), Fault::Other);
+        assert_eq!(ServerFault::of(&async_nats::Error::from(outer)), ServerFault::Silent);
+        assert_eq!(ServerFault::of(&async_nats::Error::from("something else")), ServerFault::Other);
     }
 
     #[test]

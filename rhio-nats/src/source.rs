@@ -15,7 +15,7 @@ use rhio_core::subject::Filter;
 use thiserror::Error;
 
 use super::client::{Ack, Client};
-use super::fault::Fault;
+use super::fault::ServerFault;
 use super::reader::{ReadError, Reader, Scanned, first_after};
 use super::scan::Scan;
 use super::state::is_missing;
@@ -55,7 +55,7 @@ pub enum SourceError {
         /// The publication's filter.
         filter: Filter,
         /// What that is.
-        fault: Fault,
+        fault: ServerFault,
         /// The server's words.
         reason: String,
     },
@@ -248,7 +248,7 @@ impl SourceStream {
         };
         let refused = |error: ConsumerError| {
             let (stream, filter, reason) = (self.name.clone(), filter.clone(), error.to_string());
-            SourceError::Consumer { stream, filter, fault: Fault::of(&error.into()), reason }
+            SourceError::Consumer { stream, filter, fault: ServerFault::of(&error.into()), reason }
         };
         let mut consumer = self.stream.create_consumer(config).await.map_err(refused)?;
         let info = consumer.info().await.map_err(|e| self.failed(e))?;

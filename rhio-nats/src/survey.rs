@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use thiserror::Error;
 
 use super::client::Client;
-use super::fault::Fault;
+use super::fault::ServerFault;
 use super::state::is_missing;
 
 /// When a stream drops messages.
@@ -119,7 +119,7 @@ pub enum StreamError {
     Missing,
     /// JetStream answers, with an error.
     #[error("{1}")]
-    Refused(Fault, String),
+    Refused(ServerFault, String),
     /// JetStream does not answer.
     #[error("{0}")]
     Silent(String),
@@ -176,7 +176,7 @@ impl Survey {
             Ok(Err(error)) if is_missing(&error) => Err(StreamError::Missing),
             Ok(Err(error)) => {
                 let words = error.to_string();
-                match (error.kind(), Fault::of(&error.into())) {
+                match (error.kind(), ServerFault::of(&error.into())) {
                     (GetStreamErrorKind::JetStream(_), fault) => Err(StreamError::Refused(fault, words)),
                     _ => Err(StreamError::Silent(words)),
                 }

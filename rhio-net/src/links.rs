@@ -60,7 +60,7 @@ pub struct Incoming {
 
 /// Who refused a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum TurnedAway {
     /// This node.
     ByUs,
     /// The peer.
@@ -70,7 +70,7 @@ pub enum Refusal {
 /// Where what happens to connections is counted.
 pub trait Counters: Send + Sync {
     /// A connection was refused.
-    fn refused(&self, by: Refusal);
+    fn refused(&self, by: TurnedAway);
 }
 
 struct Link {
@@ -94,7 +94,7 @@ struct Inner {
     records: Mutex<Records>,
     counters: Arc<dyn Counters>,
     /// Refusals in either direction, and when each was logged last.
-    refusals: Mutex<HashMap<(PublicKey, Refusal), Instant>>,
+    refusals: Mutex<HashMap<(PublicKey, TurnedAway), Instant>>,
     changed: watch::Sender<u64>,
     streams: mpsc::Sender<Incoming>,
     tasks: TaskTracker,
@@ -244,11 +244,11 @@ impl Links {
     /// Whether a peer has refused this node lately.
     pub fn is_refused_by(&self, peer: &PublicKey) -> bool {
         let refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.get(&(*peer, Refusal::ByPeer)).is_some_and(|at| at.elapsed() < REPEAT)
+        refusals.get(&(*peer, TurnedAway::ByPeer)).is_some_and(|at| at.elapsed() < REPEAT)
     }
 
     /// Returns whether it is time to log it again.
-    fn note_refusal(&self, peer: PublicKey, refusal: Refusal) -> bool {
+    fn note_refusal(&self, peer: PublicKey, refusal: TurnedAway) -> bool {
         self.inner.counters.refused(refusal);
         let mut refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.retain(|_, at| at.elapsed() < REPEAT);
@@ -367,7 +367,7 @@ impl Links {
     fn accept(&self, connection: Connection) {
         let Ok(peer) = PublicKey::from_bytes(*connection.quic().remote_id().as_bytes()) else { return };
         if !self.read_directory().admits(&peer) {
-            if self.note_refusal(peer, Refusal::ByUs) {
+            if self.note_refusal(peer, TurnedAway::ByUs) {
                 warn!(
                     peer = %peer,
                     "refused a connection: the node is not known here; to admit it, add its public key to 'nodes'"
@@ -430,7 +430,7 @@ impl Links {
         if let Some(reason) = connection.close_reason() {
             match reason {
                 Ended::ByPeer(CloseCode::Refused) => {
-                    if self.note_refusal(peer, Refusal::ByPeer) {
+                    if self.note_refusal(peer, TurnedAway::ByPeer) {
                         let me = self.inner.me;
                         warn!(peer = %peer, "the node refuses us: our public key {me} must be added to its 'nodes'");
                     }

@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use rhio_blobs::bucket::{Access, BucketError};
+use rhio_blobs::bucket::{BucketError, Denied};
 use rhio_core::wire::CloseCode;
 use rhio_nats::connect::ConnectError;
-use rhio_nats::fault::{Fault, Limit};
+use rhio_nats::fault::{Limit, ServerFault};
 use rhio_nats::reader::ReadError;
 use rhio_nats::sink::SinkError;
 use rhio_nats::source::SourceError;
@@ -53,7 +53,7 @@ causes! {
 
     /// No NATS server answers at the address.
     NatsUnreachable: "nats-unreachable" =>
-        "check that NATS runs and that 'nats.endpoint' leads to it";
+        "is the server running, and is 'nats.endpoint' right?";
     /// The connection with NATS is gone.
     NatsLost: "nats-lost" =>
         "check that NATS runs and that 'nats.endpoint' leads to it; rhio reconnects by itself";
@@ -292,24 +292,24 @@ impl Tally {
 }
 
 /// What a refusal of NATS means for a stream; `otherwise` where it is about this stream alone.
-fn of_fault(fault: Fault, otherwise: Cause) -> Cause {
+fn of_fault(fault: ServerFault, otherwise: Cause) -> Cause {
     match fault {
-        Fault::Missing => Cause::StreamMissing,
-        Fault::Disabled => Cause::JetStreamDisabled,
-        Fault::Full(Limit::Messages) => Cause::StreamFullMessages,
-        Fault::Full(Limit::PerSubject) => Cause::StreamFullPerSubject,
-        Fault::Full(Limit::Bytes) => Cause::StreamFullBytes,
-        Fault::Full(Limit::MessageSize) => Cause::MessageTooLarge,
-        Fault::Full(Limit::Storage) => Cause::NatsStorageFull,
-        Fault::ReadOnly => Cause::StreamReadOnly,
-        Fault::Silent => Cause::NatsSilent,
-        Fault::Lost => Cause::NatsLost,
-        Fault::Refused(_) | Fault::Other => otherwise,
+        ServerFault::Missing => Cause::StreamMissing,
+        ServerFault::Disabled => Cause::JetStreamDisabled,
+        ServerFault::Full(Limit::Messages) => Cause::StreamFullMessages,
+        ServerFault::Full(Limit::PerSubject) => Cause::StreamFullPerSubject,
+        ServerFault::Full(Limit::Bytes) => Cause::StreamFullBytes,
+        ServerFault::Full(Limit::MessageSize) => Cause::MessageTooLarge,
+        ServerFault::Full(Limit::Storage) => Cause::NatsStorageFull,
+        ServerFault::ReadOnly => Cause::StreamReadOnly,
+        ServerFault::Silent => Cause::NatsSilent,
+        ServerFault::Lost => Cause::NatsLost,
+        ServerFault::Refused(_) | ServerFault::Other => otherwise,
     }
 }
 
 /// The same for rhio's own stream, whose limits are not the local stream's.
-fn of_state_fault(fault: Fault) -> Cause {
+fn of_state_fault(fault: ServerFault) -> Cause {
     match of_fault(fault, Cause::StateFailed) {
         cause @ (Cause::JetStreamDisabled | Cause::NatsStorageFull | Cause::NatsSilent | Cause::NatsLost) => cause,
         _ => Cause::StateFailed,
@@ -330,7 +330,7 @@ impl From<&ConnectError> for Cause {
 impl From<&ReadError> for Cause {
     fn from(error: &ReadError) -> Self {
         match error {
-            ReadError::Nats(error) => of_fault(Fault::of(error), Self::StreamFailed),
+            ReadError::Nats(error) => of_fault(ServerFault::of(error), Self::StreamFailed),
             ReadError::NoPosition => Self::StreamFailed,
             ReadError::Stalled => Self::NatsSilent,
         }
@@ -343,7 +343,7 @@ impl From<&SourceError> for Cause {
             SourceError::Missing(_) => Self::StreamMissing,
             SourceError::NotCaptured { .. } => Self::NotCaptured,
             SourceError::Consumer { fault, .. } => of_fault(*fault, Self::StreamRefuses),
-            SourceError::Nats { source, .. } => of_fault(Fault::of(source), Self::StreamFailed),
+            SourceError::Nats { source, .. } => of_fault(ServerFault::of(source), Self::StreamFailed),
             SourceError::Interrupted => Self::StreamFailed,
             SourceError::Read(error) => error.into(),
         }
@@ -360,7 +360,7 @@ impl From<&SinkError> for Cause {
             SinkError::TooLarge { .. } => Self::MessageTooLarge,
             SinkError::Lost => Self::NatsLost,
             SinkError::Occupied(_) => Self::SameKey,
-            SinkError::Nats { source, .. } => of_fault(Fault::of(source), Self::StreamFailed),
+            SinkError::Nats { source, .. } => of_fault(ServerFault::of(source), Self::StreamFailed),
             SinkError::Read(error) => error.into(),
         }
     }
@@ -369,10 +369,10 @@ impl From<&SinkError> for Cause {
 impl From<&StateError> for Cause {
     fn from(error: &StateError) -> Self {
         match error {
-            StateError::Nats { source, .. } => of_state_fault(Fault::of(source)),
+            StateError::Nats { source, .. } => of_state_fault(ServerFault::of(source)),
             StateError::Refused { .. } => Self::SameKey,
             StateError::Damaged { .. } => Self::StateDamaged,
-            StateError::Read(ReadError::Nats(error)) => of_state_fault(Fault::of(error)),
+            StateError::Read(ReadError::Nats(error)) => of_state_fault(ServerFault::of(error)),
             StateError::Read(ReadError::NoPosition) => Self::StateFailed,
             StateError::Read(ReadError::Stalled) => Self::NatsSilent,
         }
@@ -422,11 +422,11 @@ impl From<&BucketError> for Cause {
     fn from(error: &BucketError) -> Self {
         match error {
             BucketError::Missing(_) => Self::BucketMissing,
-            BucketError::Forbidden { why: Access::Credentials, .. } => Self::S3Credentials,
-            BucketError::Forbidden { why: Access::Permission, .. } => Self::S3Permission,
-            BucketError::Forbidden { why: Access::Clock, .. } => Self::S3Clock,
-            BucketError::Forbidden { why: Access::Region, .. } => Self::S3Region,
-            BucketError::Forbidden { why: Access::Unknown, .. } => Self::S3Refuses,
+            BucketError::Forbidden { why: Denied::Credentials, .. } => Self::S3Credentials,
+            BucketError::Forbidden { why: Denied::Permission, .. } => Self::S3Permission,
+            BucketError::Forbidden { why: Denied::Clock, .. } => Self::S3Clock,
+            BucketError::Forbidden { why: Denied::Region, .. } => Self::S3Region,
+            BucketError::Forbidden { why: Denied::Unknown, .. } => Self::S3Refuses,
             BucketError::Changed | BucketError::NoUpload => Self::ObjectChanging,
             BucketError::Conflict => Self::KeyTaken,
             BucketError::Unsuitable(_) => Self::ObjectUnsuitable,

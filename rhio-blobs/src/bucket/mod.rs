@@ -27,7 +27,7 @@ pub enum BucketError {
         /// The bucket.
         bucket: String,
         /// What it is about.
-        why: Access,
+        why: Denied,
         /// The server's words.
         reason: String,
     },
@@ -58,7 +58,7 @@ pub enum BucketError {
 
 /// Why a bucket refuses access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum Denied {
     /// The credentials are not known, not right, or not valid any more.
     Credentials,
     /// They are right, and may not do this; or no credentials were given and some are needed.
@@ -71,7 +71,7 @@ pub enum Access {
     Unknown,
 }
 
-impl Access {
+impl Denied {
     /// The same in words, to be put behind "refuses access".
     pub fn words(self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ fn every_cause_is_counted_by_itself() {
     assert!(tally.iter().all(|(cause, count)| count == if cause == Cause::Internal { 2 } else { 1 }));
 }
 
-fn forbidden(why: Access) -> BucketError {
+fn forbidden(why: Denied) -> BucketError {
     // The words of a server that are easily taken for another trouble.
     BucketError::Forbidden {
         bucket: "b".to_owned(),
@@ -49,7 +49,8 @@ fn forbidden(why: Access) -> BucketError {
 fn what_operators_run_into_has_an_answer() {
     let stream = || "s".to_owned();
     let unreachable = ConnectError::Unreachable { servers: "localhost:4222".to_owned(), reason: "refused".to_owned() };
-    let full = |limit| SinkError::Refused { stream: stream(), fault: Fault::Full(limit), reason: "full".to_owned() };
+    let full =
+        |limit| SinkError::Refused { stream: stream(), fault: ServerFault::Full(limit), reason: "full".to_owned() };
     let not_captured = SinkError::NotCaptured { stream: stream(), subject: "a".to_owned(), subjects: "b".to_owned() };
     let refused = StreamError::Refused { code: CloseCode::Refused, reason: "no".to_owned() };
     for (trouble, code, answer) in [
@@ -63,9 +64,9 @@ fn what_operators_run_into_has_an_answer() {
         (Trouble::from(&StateError::Refused { stream: stream() }), "same-key-twice", "one rhio per private key"),
         (Trouble::from(&refused), "not-published-for-us", "'allow'"),
         (Trouble::from(&BucketError::Missing(stream())), "bucket-missing", "create the bucket"),
-        (Trouble::from(&forbidden(Access::Credentials)), "s3-credentials", "s3.credentials"),
-        (Trouble::from(&forbidden(Access::Permission)), "s3-permission", "list, read and write"),
-        (Trouble::from(&forbidden(Access::Clock)), "s3-clock", "clock"),
+        (Trouble::from(&forbidden(Denied::Credentials)), "s3-credentials", "s3.credentials"),
+        (Trouble::from(&forbidden(Denied::Permission)), "s3-permission", "list, read and write"),
+        (Trouble::from(&forbidden(Denied::Clock)), "s3-clock", "clock"),
     ] {
         assert_eq!(trouble.code(), code, "{trouble}");
         assert!(trouble.remedy().contains(answer), "{trouble}: {}", trouble.remedy());

@@ -26,7 +26,7 @@ use rhio_core::object::ObjectKey;
 use thiserror::Error;
 
 use super::{
-    Access, Bucket, BucketError, Condition, Content, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload,
+    Bucket, BucketError, Condition, Content, Denied, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload,
 };
 use list::Walks;
 
@@ -141,7 +141,7 @@ impl Place {
         let reason = format!("cannot {doing}: {error}");
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                BucketError::Forbidden { bucket, why: Access::Permission, reason }
+                BucketError::Forbidden { bucket, why: Denied::Permission, reason }
             }
             io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
                 BucketError::Unsuitable(reason)
