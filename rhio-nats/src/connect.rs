@@ -12,6 +12,7 @@ use async_nats::{Auth, AuthError, ClientError, ConnectErrorKind, ConnectOptions,
 use thiserror::Error;
 
 use super::client::Client;
+use super::fault::is_refusal;
 use super::settings::{Credentials, Nats, Tls};
 
 /// Longest wait between two attempts to reconnect.
@@ -229,12 +230,6 @@ pub(crate) fn explain(config: &Nats, error: &async_nats::ConnectError) -> Connec
 fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
     let inside = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     inside.is_some_and(|inside| inside.is::<rustls::Error>())
-}
-
-/// The server has several words for it: "authorization violation", "authentication expired", "authentication timeout".
-fn is_refusal(text: &str) -> bool {
-    let text = text.to_lowercase();
-    text.contains("authorization") || text.contains("authentication")
 }
 
 fn addresses(config: &Nats) -> String {

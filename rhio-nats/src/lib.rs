@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod connect;
+pub mod fault;
 pub mod raw;
 pub mod reader;
 pub mod scan;

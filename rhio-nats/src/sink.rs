@@ -24,6 +24,7 @@ use crate::settings;
 
 use super::client::Client;
 use super::connect::{self, ConnectError, ConnectSettings};
+use super::fault::ServerFault;
 use super::reader::ReadError;
 use super::state::is_missing;
 use super::survey::StreamFacts;
@@ -66,6 +67,8 @@ pub enum SinkError {
     Refused {
         /// The stream.
         stream: String,
+        /// What that is.
+        fault: ServerFault,
         /// The server's words.
         reason: String,
     },
@@ -138,6 +141,8 @@ struct Answer<'a> {
 #[derive(Deserialize)]
 struct AnswerError {
     #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
     description: String,
 }
 
@@ -193,7 +198,7 @@ impl Sink {
         }
         if info.config.sealed || info.config.mirror.is_some() {
             let reason = if info.config.sealed { "it is sealed" } else { "it is a mirror" }.to_owned();
-            return Err(SinkError::Refused { stream: name.to_owned(), reason });
+            return Err(SinkError::Refused { stream: name.to_owned(), fault: ServerFault::ReadOnly, reason });
         }
         let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
         let ttl_allowed = info.config.allow_message_ttl;
@@ -299,19 +304,20 @@ impl Sink {
     }
 
     fn read_answer(&self, message: &Message) -> Result<(u64, LocalSeq), SinkError> {
-        let refused = |reason: String| SinkError::Refused { stream: self.name.clone(), reason };
+        let refused =
+            |fault: ServerFault, reason: String| SinkError::Refused { stream: self.name.clone(), fault, reason };
         if message.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(refused("no stream captures its subject".to_owned()));
+            return Err(refused(ServerFault::Missing, "no stream captures its subject".to_owned()));
         }
         let mark = message.subject.rsplit('.').next().and_then(|mark| mark.parse().ok());
         let answer: Answer<'_> = serde_json::from_slice(&message.payload).map_err(|e| self.failed(e))?;
         if let Some(error) = answer.error {
-            return Err(refused(error.description));
+            return Err(refused(ServerFault::answered(error.err_code, &error.description), error.description));
         }
         if answer.stream != self.name {
-            return Err(refused(format!("stream '{}' captured its subject", answer.stream)));
+            return Err(refused(ServerFault::Other, format!("stream '{}' captured its subject", answer.stream)));
         }
-        let mark = mark.ok_or_else(|| refused("the answer names no message".to_owned()))?;
+        let mark = mark.ok_or_else(|| refused(ServerFault::Other, "the answer names no message".to_owned()))?;
         Ok((mark, LocalSeq(answer.seq)))
     }
 

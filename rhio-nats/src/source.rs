@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::{RawMessageErrorKind, RetentionPolicy, Stream};
+use async_nats::jetstream::stream::{ConsumerError, RawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::{HeaderMap, jetstream};
 use futures_util::StreamExt;
 use rhio_core::headers;
@@ -15,6 +15,7 @@ use rhio_core::subject::Filter;
 use thiserror::Error;
 
 use super::client::{Ack, Client};
+use super::fault::ServerFault;
 use super::reader::{ReadError, Reader, Scanned, first_after};
 use super::scan::Scan;
 use super::state::is_missing;
@@ -53,6 +54,8 @@ pub enum SourceError {
         stream: String,
         /// The publication's filter.
         filter: Filter,
+        /// What that is.
+        fault: ServerFault,
         /// The server's words.
         reason: String,
     },
@@ -243,9 +246,11 @@ impl SourceStream {
             max_ack_pending: MAX_UNACKNOWLEDGED,
             ..pull::Config::default()
         };
-        let refused =
-            |reason: String| SourceError::Consumer { stream: self.name.clone(), filter: filter.clone(), reason };
-        let mut consumer = self.stream.create_consumer(config).await.map_err(|e| refused(e.to_string()))?;
+        let refused = |error: ConsumerError| {
+            let (stream, filter, reason) = (self.name.clone(), filter.clone(), error.to_string());
+            SourceError::Consumer { stream, filter, fault: ServerFault::of(&error.into()), reason }
+        };
+        let mut consumer = self.stream.create_consumer(config).await.map_err(refused)?;
         let info = consumer.info().await.map_err(|e| self.failed(e))?;
         let (pending, delivered) = (info.num_pending, info.delivered.stream_sequence);
         let messages = consumer

@@ -8,6 +8,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use thiserror::Error;
 
 use super::client::Client;
+use super::fault::ServerFault;
 use super::state::is_missing;
 
 /// When a stream drops messages.
@@ -117,8 +118,8 @@ pub enum StreamError {
     #[error("it does not exist")]
     Missing,
     /// JetStream answers, with an error.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{1}")]
+    Refused(ServerFault, String),
     /// JetStream does not answer.
     #[error("{0}")]
     Silent(String),
@@ -173,10 +174,13 @@ impl Survey {
         match tokio::time::timeout(self.within, self.context.get_stream(name)).await {
             Ok(Ok(stream)) => Ok(stream.cached_info().into()),
             Ok(Err(error)) if is_missing(&error) => Err(StreamError::Missing),
-            Ok(Err(error)) if matches!(error.kind(), GetStreamErrorKind::JetStream(_)) => {
-                Err(StreamError::Refused(error.to_string()))
+            Ok(Err(error)) => {
+                let words = error.to_string();
+                match (error.kind(), ServerFault::of(&error.into())) {
+                    (GetStreamErrorKind::JetStream(_), fault) => Err(StreamError::Refused(fault, words)),
+                    _ => Err(StreamError::Silent(words)),
+                }
             }
-            Ok(Err(error)) => Err(StreamError::Silent(error.to_string())),
             Err(_) => Err(StreamError::Silent("no answer in time".to_owned())),
         }
     }

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::connection::{Connection, Ended};
 use super::endpoint::Network;
-use super::records::{Live, PeerReport, Records, traffic};
+use super::records::{Live, PeerReport, Records, Unconnected, traffic};
 use super::settings::NodeEndpoint;
 use super::stream::{FrameReader, FrameWriter, close};
 
@@ -60,7 +60,7 @@ pub struct Incoming {
 
 /// Who refused a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum TurnedAway {
     /// This node.
     ByUs,
     /// The peer.
@@ -70,7 +70,7 @@ pub enum Refusal {
 /// Where what happens to connections is counted.
 pub trait Counters: Send + Sync {
     /// A connection was refused.
-    fn refused(&self, by: Refusal);
+    fn refused(&self, by: TurnedAway);
 }
 
 struct Link {
@@ -94,7 +94,7 @@ struct Inner {
     records: Mutex<Records>,
     counters: Arc<dyn Counters>,
     /// Refusals in either direction, and when each was logged last.
-    refusals: Mutex<HashMap<(PublicKey, Refusal), Instant>>,
+    refusals: Mutex<HashMap<(PublicKey, TurnedAway), Instant>>,
     changed: watch::Sender<u64>,
     streams: mpsc::Sender<Incoming>,
     tasks: TaskTracker,
@@ -244,11 +244,11 @@ impl Links {
     /// Whether a peer has refused this node lately.
     pub fn is_refused_by(&self, peer: &PublicKey) -> bool {
         let refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.get(&(*peer, Refusal::ByPeer)).is_some_and(|at| at.elapsed() < REPEAT)
+        refusals.get(&(*peer, TurnedAway::ByPeer)).is_some_and(|at| at.elapsed() < REPEAT)
     }
 
     /// Returns whether it is time to log it again.
-    fn note_refusal(&self, peer: PublicKey, refusal: Refusal) -> bool {
+    fn note_refusal(&self, peer: PublicKey, refusal: TurnedAway) -> bool {
         self.inner.counters.refused(refusal);
         let mut refusals = self.inner.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.retain(|_, at| at.elapsed() < REPEAT);
@@ -273,7 +273,7 @@ impl Links {
     }
 
     /// A connection is over.
-    fn remove(&self, peer: PublicKey, connection: &Connection, why: Option<String>) {
+    fn remove(&self, peer: PublicKey, connection: &Connection, why: Option<Ended>) {
         let mut live = self.lock_live();
         let Some(links) = live.get_mut(&peer) else { return };
         let before = links.len();
@@ -284,12 +284,12 @@ impl Links {
         live.retain(|_, links| !links.is_empty());
     }
 
-    fn retire(&self, peer: PublicKey, connection: &Connection, why: Option<String>) {
+    fn retire(&self, peer: PublicKey, connection: &Connection, why: Option<Ended>) {
         let (received, sent) = traffic(connection);
         self.lock_records().change(peer, |record| {
             record.received += received;
             record.sent += sent;
-            record.last_error = why.or(record.last_error.take());
+            record.last_error = why.map(Unconnected::Ended).or(record.last_error.take());
         });
     }
 
@@ -346,7 +346,8 @@ impl Links {
                     }
                 }
                 Err(error) => {
-                    self.lock_records().change(peer, |record| record.last_error = Some(error.to_string()));
+                    let why = Unconnected::NotMade(error.to_string());
+                    self.lock_records().change(peer, |record| record.last_error = Some(why));
                     if logged.is_none_or(|at| at.elapsed() > REPEAT) {
                         let addresses: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
                         warn!(peer = %peer, addresses = addresses.join(", "), %error, "can't reach node, trying on");
@@ -366,7 +367,7 @@ impl Links {
     fn accept(&self, connection: Connection) {
         let Ok(peer) = PublicKey::from_bytes(*connection.quic().remote_id().as_bytes()) else { return };
         if !self.read_directory().admits(&peer) {
-            if self.note_refusal(peer, Refusal::ByUs) {
+            if self.note_refusal(peer, TurnedAway::ByUs) {
                 warn!(
                     peer = %peer,
                     "refused a connection: the node is not known here; to admit it, add its public key to 'nodes'"
@@ -385,7 +386,7 @@ impl Links {
                 links.retain(|link| {
                     let reason = link.connection.close_reason();
                     if let Some(reason) = &reason {
-                        self.retire(*peer, &link.connection, Some(reason.to_string()));
+                        self.retire(*peer, &link.connection, Some(reason.clone()));
                     }
                     reason.is_none()
                 });
@@ -429,7 +430,7 @@ impl Links {
         if let Some(reason) = connection.close_reason() {
             match reason {
                 Ended::ByPeer(CloseCode::Refused) => {
-                    if self.note_refusal(peer, Refusal::ByPeer) {
+                    if self.note_refusal(peer, TurnedAway::ByPeer) {
                         let me = self.inner.me;
                         warn!(peer = %peer, "the node refuses us: our public key {me} must be added to its 'nodes'");
                     }
@@ -439,7 +440,7 @@ impl Links {
         } else {
             debug!(peer = %peer, "connection left");
         }
-        let why = connection.close_reason().map(|reason| reason.to_string());
+        let why = connection.close_reason();
         self.remove(peer, &connection, why);
         self.inner.changed.send_modify(|version| *version += 1);
     }

@@ -1,12 +1,14 @@
 //! What is remembered of each peer, for whoever looks: kept in memory only.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use iroh::Watcher;
 use rhio_core::id::PublicKey;
+use rhio_core::wire::CloseCode;
 
-use super::connection::Connection;
+use super::connection::{Connection, Ended};
 
 /// What a peer's connections did that are over, and how many there were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +20,32 @@ pub struct Record {
     /// UDP payload that went out through them.
     pub sent: u64,
     /// Why the last attempt failed, or the last connection ended.
-    pub last_error: Option<String>,
+    pub last_error: Option<Unconnected>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unconnected {
+    /// The last one ended so.
+    Ended(Ended),
+    /// None could be made, for this reason.
+    NotMade(String),
+}
+
+impl fmt::Display for Unconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(ended) => ended.fmt(f),
+            Self::NotMade(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl Unconnected {
+    /// Whether the other node does not let this one in.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Ended(Ended::ByPeer(CloseCode::Refused)))
+    }
 }
 
 /// The records, at most so many.

@@ -12,3 +12,4 @@ pub mod quiet;
 pub mod settings;
 pub mod status;
 pub mod telemetry;
+pub mod trouble;

@@ -5,7 +5,7 @@ use prometheus::{
     register_histogram_vec_with_registry, register_histogram_with_registry, register_int_counter_vec_with_registry,
 };
 
-use rhio_net::links::{Counters, Refusal};
+use rhio_net::links::{Counters, TurnedAway};
 
 /// Counters and histograms. Their registry gives them out as they are now.
 #[derive(Debug)]
@@ -110,10 +110,10 @@ impl Metrics {
 }
 
 impl Counters for Metrics {
-    fn refused(&self, by: Refusal) {
+    fn refused(&self, by: TurnedAway) {
         let by = match by {
-            Refusal::ByUs => "us",
-            Refusal::ByPeer => "peer",
+            TurnedAway::ByUs => "us",
+            TurnedAway::ByPeer => "peer",
         };
         self.connections_refused.with_label_values(&[by]).inc();
     }

@@ -14,6 +14,7 @@ use crate::publish::registry::Registry;
 use crate::quiet::Quiet;
 use crate::status::Entry;
 use crate::telemetry::Telemetry;
+use crate::trouble::{Cause, Trouble};
 use rhio_nats::settings;
 use rhio_nats::state::StateStore;
 use rhio_net::links::Links;
@@ -63,14 +64,17 @@ impl Node {
         if let Ok(connection) = tokio::time::timeout(PATIENCE, self.links.wait(peer)).await {
             return connection;
         }
-        let reason = if self.links.is_refused_by(peer) {
-            format!("{peer} refuses us: our public key {} must be added to its 'nodes'", self.me)
+        let (cause, words) = if self.links.is_refused_by(peer) {
+            let words = format!("{peer} refuses us: our public key {} must be added to its 'nodes'", self.me);
+            (Cause::RefusesUs, words)
         } else if self.links.can_dial(peer) {
-            format!("not connected to {peer}")
+            (Cause::NotConnected, format!("not connected to {peer}"))
         } else {
-            format!("not connected to {peer}, and no address of it is known; add one to its entry in 'nodes'")
+            let words =
+                format!("not connected to {peer}, and no address of it is known; add one to its entry in 'nodes'");
+            (Cause::NoAddress, words)
         };
-        status.waiting(&reason);
+        status.waiting(Trouble::new(cause, words));
         self.links.wait(peer).await
     }
 }

@@ -10,6 +10,8 @@ use rhio_core::log::operation::{Head, OperationError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::trouble::{Cause, Tally, Trouble};
+
 /// A trouble that lasts is logged again this often.
 const REPEAT: Duration = Duration::from_secs(60);
 
@@ -24,7 +26,7 @@ pub enum State {
     /// At work.
     Active,
     /// It can't go on by itself; what must happen is said. It is tried again all the time.
-    Waiting(String),
+    Waiting(Trouble),
 }
 
 /// What is known of a subscription's lag.
@@ -121,11 +123,11 @@ pub struct LogEnd {
     pub source: Option<u64>,
 }
 
-/// Something that went wrong.
+/// The last thing that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// In words.
-    pub reason: String,
+pub struct LastError {
+    /// What it was.
+    pub trouble: Trouble,
     /// When.
     pub at: SystemTime,
 }
@@ -156,7 +158,9 @@ pub struct Report {
     /// When a record was last sealed or applied.
     pub last_progress: Option<SystemTime>,
     /// The last trouble.
-    pub last_error: Option<Trouble>,
+    pub last_error: Option<LastError>,
+    /// How often each cause of a trouble was met; one that lasts counts once.
+    pub troubles: Tally,
     /// What peers sent that was refused, by reason as in [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
     /// Times that it was begun anew because nothing moved.
@@ -205,14 +209,19 @@ impl Inner {
         }
     }
 
-    fn note_error(&mut self, reason: &str) {
-        self.report.last_error = Some(Trouble { reason: reason.to_owned(), at: SystemTime::now() });
+    fn note_error(&mut self, trouble: &Trouble) {
+        self.report.troubles.count(trouble.cause());
+        self.note_lasting(trouble);
+    }
+
+    fn note_lasting(&mut self, trouble: &Trouble) {
+        self.report.last_error = Some(LastError { trouble: trouble.clone(), at: SystemTime::now() });
     }
 
     /// Returns whether it is to be logged.
-    fn note_trouble(&mut self, reason: &str) -> bool {
-        let new = self.report.last_error.as_ref().is_none_or(|last| last.reason != reason);
-        self.note_error(reason);
+    fn note_trouble(&mut self, trouble: &Trouble) -> bool {
+        let new = self.report.last_error.as_ref().is_none_or(|last| last.trouble != *trouble);
+        self.note_error(trouble);
         if self.troubles.is_none_or(|(since, _)| since.elapsed() > REPEAT) {
             self.troubles = Some((Instant::now(), 0));
             return true;
@@ -239,6 +248,7 @@ impl Entry {
             end: None,
             last_progress: None,
             last_error: None,
+            troubles: Tally::default(),
             refused: [0; Refusal::ALL.len()],
             restarts: 0,
         };
@@ -276,11 +286,20 @@ impl Entry {
     }
 
     /// It waits for something. Logged at once when it is new, and again while it lasts.
-    pub fn waiting(&self, reason: &str) {
+    pub fn waiting(&self, trouble: Trouble) {
+        let words = trouble.to_string();
         let log = self.with(|inner| {
-            let new = !matches!(&inner.report.state, State::Waiting(before) if before == reason);
-            inner.report.state = State::Waiting(reason.to_owned());
-            inner.note_error(reason);
+            let before = match &inner.report.state {
+                State::Waiting(before) => Some(before),
+                State::Starting | State::Active => None,
+            };
+            let new = before != Some(&trouble);
+            if before.is_some_and(|before| before.cause() == trouble.cause()) {
+                inner.note_lasting(&trouble);
+            } else {
+                inner.note_error(&trouble);
+            }
+            inner.report.state = State::Waiting(trouble);
             inner.report.lag = Lag::default();
             let due = new || inner.logged.is_none_or(|at| at.elapsed() > REPEAT);
             if due {
@@ -289,17 +308,17 @@ impl Entry {
             due
         });
         if log {
-            warn!("{}: waiting: {reason}", self.name);
+            warn!("{}: waiting: {words}", self.name);
         }
     }
 
     /// Something is wrong with a part of it, such as one object; the rest goes on. Logged at once when it is new, and
     /// again while it lasts; when there are many, only some are.
-    pub fn trouble(&self, reason: &str) {
-        if self.with(|inner| inner.note_trouble(reason)) {
-            warn!("{}: {reason}", self.name);
+    pub fn trouble(&self, trouble: &Trouble) {
+        if self.with(|inner| inner.note_trouble(trouble)) {
+            warn!("{}: {trouble}", self.name);
         } else {
-            debug!("{}: {reason}", self.name);
+            debug!("{}: {trouble}", self.name);
         }
     }
 
@@ -338,7 +357,7 @@ impl Entry {
     pub fn unreplicable(&self, reason: &str) {
         self.with(|inner| {
             inner.report.unreplicable += 1;
-            inner.note_error(reason);
+            inner.note_error(&Trouble::new(Cause::Unreplicable, reason));
         });
     }
 
@@ -366,19 +385,19 @@ impl Entry {
     }
 
     /// A peer sent what was not accepted.
-    pub fn refused(&self, why: Refusal, reason: &str) {
+    pub fn refused(&self, why: Refusal, trouble: &Trouble) {
         self.with(|inner| {
             inner.count_refusal(why);
-            inner.note_error(reason);
+            inner.note_error(trouble);
         });
     }
 
     /// A peer sent something for a part of it, such as one object, that was not accepted. Returns whether it is time to
     /// log it, which is decided as for [`trouble`](Self::trouble).
-    pub fn refused_part(&self, why: Refusal, reason: &str) -> bool {
+    pub fn refused_part(&self, why: Refusal, trouble: &Trouble) -> bool {
         self.with(|inner| {
             inner.count_refusal(why);
-            inner.note_trouble(reason)
+            inner.note_trouble(trouble)
         })
     }
 
@@ -406,7 +425,7 @@ mod tests {
         assert_eq!(entry.report().lag_age, Some(Duration::ZERO));
         entry.set_lag(lag(Some(1)));
         assert!(entry.report().lag_age.is_some_and(|age| age < Duration::from_secs(60)));
-        entry.waiting("the author is away");
+        entry.waiting(Trouble::new(Cause::NotConnected, "the author is away"));
         assert_eq!((entry.report().lag_age, entry.report().lag), (None, Lag::default()));
     }
 
@@ -434,8 +453,29 @@ mod tests {
     #[test]
     fn refusals_are_counted_by_reason() {
         let entry = Entry::new("e".to_owned());
-        entry.refused(Refusal::Digest, "no");
-        entry.refused_part(Refusal::Other, "no");
+        let trouble = Trouble::new(Cause::Violation, "no");
+        entry.refused(Refusal::Digest, &trouble);
+        entry.refused_part(Refusal::Other, &trouble);
         assert_eq!(entry.report().refused, [0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn troubles_are_counted_by_cause_and_one_that_lasts_counts_once() {
+        let entry = Entry::new("e".to_owned());
+        let away = |words: &str| Trouble::new(Cause::NotConnected, words);
+        entry.waiting(away("not connected"));
+        entry.waiting(away("not connected, still"));
+        entry.waiting(Trouble::new(Cause::StreamMissing, "no stream"));
+        entry.waiting(away("not connected"));
+        entry.active();
+        entry.waiting(away("not connected"));
+        entry.trouble(&Trouble::new(Cause::KeyTaken, "'k' is left alone"));
+        entry.unreplicable("a message");
+        let counts: Vec<_> = entry.report().troubles.iter().collect();
+        let expected =
+            [(Cause::StreamMissing, 1), (Cause::Unreplicable, 1), (Cause::NotConnected, 3), (Cause::KeyTaken, 1)];
+        assert_eq!(counts, expected);
+        let last = entry.report().last_error.unwrap().trouble;
+        assert_eq!((last.code(), last.to_string().as_str()), ("message-not-replicable", "a message"));
     }
 }

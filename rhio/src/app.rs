@@ -223,7 +223,7 @@ async fn reach_nats(config: &config::Nats, checks: &Checks) -> Result<Client> {
             Err(error @ ConnectError::File { .. }) => return Err(error.into()),
             Err(failure) => {
                 error!("{failure}; trying on");
-                checks.note(&check::Subject::Nats, Err(failure.to_string()));
+                checks.note(&check::Subject::Nats, Err((&failure).into()));
             }
         }
         tokio::time::sleep(wait).await;
@@ -239,7 +239,7 @@ async fn open_state(client: &Client, config: &config::State, me: PublicKey, chec
             Ok(state) => return state,
             Err(failure) => {
                 error!("{failure}; is JetStream enabled? Trying on");
-                checks.note(&check::Subject::State, Err(failure.to_string()));
+                checks.note(&check::Subject::State, Err((&failure).into()));
             }
         }
         tokio::time::sleep(wait).await;

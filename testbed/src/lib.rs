@@ -107,6 +107,24 @@ pub async fn wait_for_commits(cluster: &Cluster, count: u32) {
     });
 }
 
+/// Waits until the status lists an entry that waits for a reason with this code, and sees that it says what to do.
+pub async fn waits_with(cluster: &Cluster, code: &str, remedy: &str) -> serde_json::Value {
+    let entry = eventually!(SOON, format!("an entry that waits with '{code}'"), {
+        let status = cluster.rhio.get("/api/v1/status").await.json();
+        let lists = [&status["publications"], &status["subscriptions"]];
+        let mut entries = lists.into_iter().filter_map(|list| list.as_array()).flatten();
+        match entries.find(|entry| entry["code"] == code) {
+            Some(entry) => Ok(entry.clone()),
+            None => Err(status.to_string()),
+        }
+    });
+    assert_eq!(entry["state"], "waiting", "{entry}");
+    assert!(entry["remedy"].as_str().is_some_and(|said| said.contains(remedy)), "{entry}");
+    assert!(entry["troubles"][code].as_u64().is_some_and(|count| count > 0), "{entry}");
+    assert!(entry["last_error_code"].is_string() && entry["last_error_remedy"].is_string(), "{entry}");
+    entry
+}
+
 /// The subjects, in the stream's order.
 pub fn subjects(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| record.subject.as_str()).collect()

@@ -22,10 +22,12 @@ pub enum BucketError {
     #[error("bucket '{0}' does not exist")]
     Missing(String),
     /// Credentials are wrong, or may not do this.
-    #[error("bucket '{bucket}' refuses access: {reason}")]
+    #[error("bucket '{bucket}' refuses access{}: {reason}", .why.words())]
     Forbidden {
         /// The bucket.
         bucket: String,
+        /// What it is about.
+        why: Denied,
         /// The server's words.
         reason: String,
     },
@@ -52,6 +54,34 @@ pub enum BucketError {
         /// What failed.
         reason: String,
     },
+}
+
+/// Why a bucket refuses access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The credentials are not known, not right, or not valid any more.
+    Credentials,
+    /// They are right, and may not do this; or no credentials were given and some are needed.
+    Permission,
+    /// The clocks of the server and of this machine are too far apart.
+    Clock,
+    /// The server signs for another region or another kind of service.
+    Region,
+    /// The server does not say.
+    Unknown,
+}
+
+impl Denied {
+    /// The same in words, to be put behind "refuses access".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Credentials => ", the S3 credentials are wrong",
+            Self::Permission => ", permission is missing",
+            Self::Clock => ", the clocks differ",
+            Self::Region => ", the region may be wrong",
+            Self::Unknown => "",
+        }
+    }
 }
 
 impl BucketError {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rhio_blobs::bucket::s3::{S3Config, S3Credentials, S3Error, S3Server};
-use rhio_blobs::bucket::{Bucket, BucketError, Condition, Content, Labels};
+use rhio_blobs::bucket::{Bucket, BucketError, Condition, Content, Denied, Labels};
 use testkit::WeedServer;
 
 use crate::setup::{all, config, content, get, key, keys, listed, new_name, on_s3, pattern, put, s3_bucket};
@@ -30,16 +30,18 @@ async fn wrong_credentials_are_refused_with_the_servers_words_and_without_the_se
     };
     let unknown =
         S3Credentials { access_key: "nobody".into(), secret_key: "s3cr3t-that-is-wrong".into(), session_token: None };
-    for (credentials, code) in
-        [(Some(wrong_secret), "SignatureDoesNotMatch"), (Some(unknown), "InvalidAccessKeyId"), (None, "AccessDenied")]
-    {
+    for (credentials, code, why) in [
+        (Some(wrong_secret), "SignatureDoesNotMatch", Denied::Credentials),
+        (Some(unknown), "InvalidAccessKeyId", Denied::Credentials),
+        (None, "AccessDenied", Denied::Permission),
+    ] {
         let refused = S3Server::connect(S3Config { credentials, ..config(server) }).unwrap();
         assert!(!format!("{refused:?}").contains("s3cr3t"));
         let bucket = refused.bucket(place.bucket.name()).unwrap();
         every_call_fails(&bucket, |e| {
             let text = e.to_string();
             assert!(!text.contains("s3cr3t") && !text.contains("X-Amz") && !text.contains("://"), "{text}");
-            matches!(e, BucketError::Forbidden { .. }) && text.contains(code)
+            matches!(e, BucketError::Forbidden { why: said, .. } if *said == why) && text.contains(code)
         })
         .await;
     }

@@ -20,6 +20,7 @@ use super::encode::{ClientInfo, Login, Outbox};
 use super::info::ServerInfo;
 use super::parse::{ParseError, Parser, ServerOp};
 use super::settings::{Endpoint, Settings};
+use crate::fault::is_refusal;
 
 /// How long finding the addresses of a name may take, and connecting to each of them.
 const REACH: Duration = Duration::from_secs(2);
@@ -261,11 +262,12 @@ fn client_info(name: &str, tls_required: bool, login: Login) -> ClientInfo<'_> {
     }
 }
 
-/// The server has several words for it: "authorization violation", "authentication expired", "authentication timeout".
 fn told(text: &str) -> Failure {
-    let lower = text.to_lowercase();
-    let refusal = lower.contains("authorization") || lower.contains("authentication");
-    if refusal { Failure::Refused(text.into()) } else { Failure::Unreachable(format!("the server says: {text}")) }
+    if is_refusal(text) {
+        Failure::Refused(text.into())
+    } else {
+        Failure::Unreachable(format!("the server says: {text}"))
+    }
 }
 
 /// A connection that is not logged in yet.

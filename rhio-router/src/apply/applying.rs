@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use crate::node::Node;
 use crate::status::{Count, Lag, LogEnd, Refusal};
 use crate::telemetry::Received;
+use crate::trouble::Cause;
 use rhio_nats::sink::{Sink, SinkError};
 use rhio_nats::state::{LogSubject, StateError};
 use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
@@ -73,6 +74,21 @@ pub enum ApplyError {
     /// The local stream is another one now.
     #[error("the local stream was deleted and created again")]
     Recreated,
+}
+
+impl From<&ApplyError> for Cause {
+    fn from(error: &ApplyError) -> Self {
+        match error {
+            ApplyError::Sink(error) => error.into(),
+            ApplyError::State(error) => error.into(),
+            ApplyError::Stream(error) => error.into(),
+            ApplyError::Violation(_) => Self::Violation,
+            ApplyError::Stalled => Self::NoProgress,
+            ApplyError::Unacknowledged => Self::NatsSilent,
+            ApplyError::Shared | ApplyError::Recreated => Self::StreamChanged,
+            ApplyError::Recalled => Self::PeerUnavailable,
+        }
+    }
 }
 
 /// The records of one operation, on their way.
@@ -233,7 +249,7 @@ pub(super) fn refuse(subscription: &Subscription, connection: &Connection, error
         ApplyError::Stream(error) if error.is_violation() => (error.code(), Refusal::Protocol),
         _ => return,
     };
-    subscription.status.refused(why, &error.to_string());
+    subscription.status.refused(why, &error.into());
     warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
     stream::close(connection, code);
 }

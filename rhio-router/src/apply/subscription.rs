@@ -20,6 +20,7 @@ use tracing::debug;
 
 use crate::node::Node;
 use crate::status::{Entry, Lag};
+use crate::trouble::{Cause, Trouble};
 use rhio_nats::sink::Sink;
 use rhio_nats::state::StateError;
 use rhio_net::stream::{self, FrameReader, StreamError};
@@ -152,14 +153,15 @@ pub async fn run(node: Node, subscription: Arc<Subscription>) {
                 BACKOFF.0
             }
             ApplyError::State(StateError::Refused { .. }) => {
-                subscription.status.waiting(
+                subscription.status.waiting(Trouble::new(
+                    Cause::SameKey,
                     "another process with the same private key writes for this subscription; this one stands back. \
                      Run one rhio per key, or give each its own key",
-                );
+                ));
                 STAND_BACK
             }
             error => {
-                subscription.status.waiting(&error.to_string());
+                subscription.status.waiting(error.into());
                 let pause = wait;
                 wait = (wait * 2).min(BACKOFF.1);
                 pause
@@ -230,7 +232,8 @@ async fn attend(
             },
             // An author that has just started has its logs in a moment.
             () = tokio::time::sleep(PATIENCE), if list.is_empty() => {
-                subscription.status.waiting("the author publishes nothing under this filter (yet)");
+                let words = "the author publishes nothing under this filter (yet)";
+                subscription.status.waiting(Trouble::new(Cause::NothingPublished, words));
             }
         }
     }

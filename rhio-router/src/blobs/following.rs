@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::node::Node;
 use crate::status::{Count, Lag, Refusal};
+use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::{Note, StateError};
 use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
 
@@ -323,10 +324,11 @@ impl Driver<'_> {
         match outcome {
             Ok(outcome) => {
                 if outcome == Outcome::Kept && matches!(task, Task::Land { .. }) {
-                    status.trouble(&format!(
+                    let words = format!(
                         "'{key}' is left alone: somebody else's object has this key in the local bucket; delete or \
                          rename it to let the author's in"
-                    ));
+                    );
+                    status.trouble(&Trouble::new(Cause::KeyTaken, words));
                 } else {
                     let bytes = match &task {
                         Task::Land { put, .. } if outcome == Outcome::Done => put.size,
@@ -348,7 +350,8 @@ impl Driver<'_> {
             }
             Err(error) => {
                 if error.is_violation() {
-                    if status.refused_part(Refusal::Digest, &format!("'{key}': {error}")) {
+                    let trouble = Trouble::from(&error).told(format!("'{key}': {error}"));
+                    if status.refused_part(Refusal::Digest, &trouble) {
                         warn!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
                     } else {
                         debug!(peer = %self.subscription.author, %key, "{}: refused: {error}", status.name());
@@ -359,7 +362,8 @@ impl Driver<'_> {
                     // An object that is overwritten while it is fetched: its next version is about to be told of.
                     debug!(%key, %error, "not landed");
                 } else {
-                    status.trouble(&format!("'{key}' is not here yet: {error}; it is tried again"));
+                    let words = format!("'{key}' is not here yet: {error}; it is tried again");
+                    status.trouble(&Trouble::from(&error).told(words));
                 }
                 self.held.plan.fail(key, entry, now_ms());
             }
@@ -372,13 +376,14 @@ impl Driver<'_> {
         let held = self.held.plan.deletes_held();
         self.subscription.holds.store(held.is_some(), Ordering::Relaxed);
         if let Some(held) = held {
-            self.subscription.status.waiting(&format!(
+            let words = format!(
                 "the author deleted {} of {} objects at once; none is deleted here until that is confirmed: \
                  nats request rhio.deletes '{}'",
                 held.count,
                 held.of,
                 self.subscription.bucket.name()
-            ));
+            );
+            self.subscription.status.waiting(Trouble::new(Cause::DeletesHeld, words));
         } else if self.author.is_some() {
             self.subscription.status.active();
         }

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::publication::Location;
 use super::store::Blobs;
 use super::transfers::{Direction, Progress};
+use crate::trouble::Cause;
 
 /// Pieces of content that wait to be hashed.
 const AHEAD: usize = 32;
@@ -34,6 +35,16 @@ pub enum ImportError {
     /// The task ended.
     #[error("hashing ended early")]
     Ended,
+}
+
+impl From<&ImportError> for Cause {
+    fn from(error: &ImportError) -> Self {
+        match error {
+            ImportError::Bucket(error) => error.into(),
+            ImportError::Outboard(_) => Self::BlobsDir,
+            ImportError::Ended => Self::Internal,
+        }
+    }
 }
 
 /// Reads the object under a key, and says what the catalog is to say. `None` when nothing is there.

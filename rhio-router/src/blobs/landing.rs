@@ -21,6 +21,7 @@ use tokio::sync::SemaphorePermit;
 use tracing::{debug, info};
 
 use crate::node::Node;
+use crate::trouble::Cause;
 use rhio_nats::state::StateError;
 use rhio_net::stream::{self, StreamError};
 
@@ -67,6 +68,26 @@ pub enum LandError {
     /// The author said something newer of it.
     #[error("superseded")]
     Superseded,
+}
+
+impl From<&LandError> for Cause {
+    fn from(error: &LandError) -> Self {
+        match error {
+            LandError::Bucket(error) => error.into(),
+            LandError::State(error) => error.into(),
+            LandError::Stream(error) => error.into(),
+            LandError::Fetch(error) => match error {
+                FetchError::Reset { code } => CloseCode::from_code(*code).into(),
+                FetchError::Lost { .. } => Self::ConnectionLost,
+                FetchError::Ended { .. } => Self::PeerUnavailable,
+                FetchError::Violation { .. } | FetchError::Size { .. } | FetchError::Excess => Self::Violation,
+                FetchError::Range { .. } => Self::Internal,
+            },
+            LandError::Stalled => Self::NoProgress,
+            LandError::Again(_) | LandError::Superseded => Self::ObjectChanging,
+            LandError::Stopped => Self::Internal,
+        }
+    }
 }
 
 impl LandError {

@@ -30,6 +30,7 @@ use tracing::{debug, info, warn};
 
 use crate::node::{Node, now_micros};
 use crate::status::Count;
+use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::{LogSubject, StateError};
 
 use super::importing::{self, ImportError};
@@ -62,6 +63,16 @@ pub enum PublishError {
     Doubt(&'static str),
 }
 
+impl From<&PublishError> for Cause {
+    fn from(error: &PublishError) -> Self {
+        match error {
+            PublishError::Bucket(error) => error.into(),
+            PublishError::State(error) => error.into(),
+            PublishError::Doubt(_) => Self::StateFailed,
+        }
+    }
+}
+
 /// Publishes a bucket until stopped.
 pub async fn run(node: Node, publication: Arc<BucketPublication>, mut requests: mpsc::Receiver<Request>) {
     let mut wait = BACKOFF.0;
@@ -84,14 +95,15 @@ pub async fn run(node: Node, publication: Arc<BucketPublication>, mut requests: 
                 Duration::ZERO
             }
             PublishError::State(StateError::Refused { .. }) => {
-                publication.status.waiting(
+                publication.status.waiting(Trouble::new(
+                    Cause::SameKey,
                     "another process with the same private key writes this catalog; this one stands back. Run one \
                      rhio per key, or give each its own key",
-                );
+                ));
                 STAND_BACK
             }
             error => {
-                publication.status.waiting(&error.to_string());
+                publication.status.waiting(error.into());
                 let pause = wait;
                 wait = (wait * 2).min(BACKOFF.1);
                 pause
@@ -223,7 +235,7 @@ async fn publish(
                     }
                     Err(error) => {
                         publication.inventory_mut().end_listing(false);
-                        publication.status.waiting(&error.to_string());
+                        publication.status.waiting((&error).into());
                         (in_listing, token) = (false, None);
                         next_listing = Instant::now() + poll.max(BACKOFF.0);
                     }
@@ -388,7 +400,7 @@ impl Driver<'_> {
                     "the bucket lists as empty, although it held {known} objects: nothing is concluded from that. If \
                      they were deleted on purpose, put any object into the bucket"
                 );
-                self.publication.status.waiting(&reason);
+                self.publication.status.waiting(Trouble::new(Cause::BucketEmpty, reason));
                 return;
             }
             Ended::Incomplete => return,
@@ -472,7 +484,7 @@ impl Driver<'_> {
                     let count = self.failing.len();
                     let others = if count > 0 { format!(", and {count} others") } else { String::new() };
                     let reason = format!("'{key}' can't be read{others}: {error}; it is tried again");
-                    self.publication.status.trouble(&reason);
+                    self.publication.status.trouble(&Trouble::from(&error).told(reason));
                 }
                 self.failing.insert(key, (times, Instant::now() + pause));
             }

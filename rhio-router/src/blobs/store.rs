@@ -16,6 +16,7 @@ use tracing::{debug, error};
 
 use crate::metrics::Metrics;
 use crate::settings;
+use crate::trouble::{Cause, Trouble};
 
 use super::publication::BucketRegistry;
 use super::transfers::Transfers;
@@ -101,16 +102,17 @@ impl Blobs {
     ///
     /// # Errors
     /// When there can't be one: the configuration has no `s3`, or the name does not fit the server.
-    pub fn find_bucket(&self, name: &str) -> Result<Arc<dyn Bucket>, String> {
+    pub fn find_bucket(&self, name: &str) -> Result<Arc<dyn Bucket>, Trouble> {
+        let unfit = |words: String| Trouble::new(Cause::BucketName, words);
         match &self.place {
-            None => Err("the configuration has no 's3'".to_owned()),
+            None => Err(Trouble::new(Cause::NoS3, "the configuration has no 's3'")),
             Some(Place::Server(server)) => match server.bucket(name) {
                 Ok(bucket) => Ok(Arc::new(bucket)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(unfit(error.to_string())),
             },
             Some(Place::Folder(root)) => match root.bucket(name) {
                 Ok(bucket) => Ok(Arc::new(bucket)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(unfit(error.to_string())),
             },
         }
     }

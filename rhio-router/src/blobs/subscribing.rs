@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 use crate::node::{Node, now_micros};
 use crate::settings::Deletes;
 use crate::status::{Count, Entry as Status, Refusal};
+use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::StateError;
 use rhio_net::stream::{self, StreamError};
 
@@ -135,6 +136,19 @@ pub enum FollowError {
     Stalled,
 }
 
+impl From<&FollowError> for Cause {
+    fn from(error: &FollowError) -> Self {
+        match error {
+            FollowError::Bucket(error) => error.into(),
+            FollowError::State(error) => error.into(),
+            FollowError::Stream(error) => error.into(),
+            FollowError::Violation(..) => Self::Violation,
+            FollowError::Land(error) => error.into(),
+            FollowError::Stalled => Self::NoProgress,
+        }
+    }
+}
+
 impl From<OperationError> for FollowError {
     fn from(error: OperationError) -> Self {
         Self::Violation((&error).into(), error.to_string())
@@ -172,14 +186,15 @@ pub async fn run(node: Node, subscription: Arc<BucketSubscription>) {
                 BACKOFF.0
             }
             FollowError::State(StateError::Refused { .. }) => {
-                subscription.status.waiting(
+                subscription.status.waiting(Trouble::new(
+                    Cause::SameKey,
                     "another process with the same private key writes for this subscription; this one stands back. \
                      Run one rhio per key, or give each its own key",
-                );
+                ));
                 STAND_BACK
             }
             error => {
-                subscription.status.waiting(&error.to_string());
+                subscription.status.waiting(error.into());
                 let pause = wait;
                 wait = (wait * 2).min(BACKOFF.1);
                 pause
@@ -252,11 +267,11 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
             stream::close(&connection, CloseCode::Stalled);
         }
         Err(error @ FollowError::Violation(why, _)) => {
-            subscription.status.refused(*why, &error.to_string());
+            subscription.status.refused(*why, &error.into());
             refuse(subscription, &connection, error, CloseCode::Unverified);
         }
         Err(error @ FollowError::Stream(violation)) if violation.is_violation() => {
-            subscription.status.refused(Refusal::Protocol, &error.to_string());
+            subscription.status.refused(Refusal::Protocol, &error.into());
             refuse(subscription, &connection, error, violation.code());
         }
         _ => {}

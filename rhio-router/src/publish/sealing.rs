@@ -20,6 +20,7 @@ use tracing::{debug, error};
 
 use crate::node::{Node, now_micros};
 use crate::status::{Count, Entry};
+use crate::trouble::Cause;
 use rhio_nats::source::{Delivered, SourceError, SourceStream};
 use rhio_nats::state::{LogSubject, StateError, StateStore};
 
@@ -58,6 +59,17 @@ pub enum SealError {
     Recover(&'static str, Doubt),
 }
 
+impl From<&SealError> for Cause {
+    fn from(error: &SealError) -> Self {
+        match error {
+            SealError::Source(error) => error.into(),
+            SealError::State(error) => error.into(),
+            SealError::OtherWriter => Self::SameKey,
+            SealError::Recover(..) => Self::StateFailed,
+        }
+    }
+}
+
 /// Seals one publication until stopped.
 pub async fn run(node: Node, publication: Arc<Publication>) {
     let stop = publication.stop.clone();
@@ -89,12 +101,12 @@ pub async fn run(node: Node, publication: Arc<Publication>) {
                 refused = Some(Instant::now());
                 BACKOFF.0
             }
-            SealError::OtherWriter => {
-                publication.status.waiting(&failure.to_string());
+            failure @ SealError::OtherWriter => {
+                publication.status.waiting(failure.into());
                 STAND_BACK
             }
             failure => {
-                publication.status.waiting(&failure.to_string());
+                publication.status.waiting(failure.into());
                 if begun.elapsed() > BACKOFF.1 {
                     wait = BACKOFF.0;
                 }

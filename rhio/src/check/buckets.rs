@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::config::{S3, S3Endpoint};
 use crate::control::render::numbers::counted;
 use rhio_router::blobs::store;
+use rhio_router::trouble::Cause;
 
 use super::finding::quoted;
 use super::nats::NO_NATS;
@@ -109,13 +110,12 @@ async fn on_server(server: &S3Server, s3: &S3, name: &str, used: Use) -> Seen {
             format!("{about}: does not exist on {endpoint}"),
             format!("create it: aws --endpoint-url {} s3 mb {}", quoted(endpoint), quoted(&format!("s3://{name}"))),
         ),
-        Ok(Err(BucketError::Forbidden { reason, .. })) => Seen::fail(
-            format!("{about}: {endpoint} refuses access: {reason}"),
-            "check s3.credentials and s3.region, and that the key may list and read the bucket, and write it if it is \
-             subscribed into",
+        Ok(Err(ref error @ BucketError::Forbidden { why, ref reason, .. })) => Seen::fail(
+            format!("{about}: {endpoint} refuses access{}: {reason}", why.words()),
+            Cause::from(error).remedy(),
         ),
-        Ok(Err(BucketError::Unavailable { reason, .. })) => {
-            Seen::fail(format!("{about}: {endpoint}: {reason}"), "is the S3 server running, and is s3.endpoint right?")
+        Ok(Err(ref error @ BucketError::Unavailable { ref reason, .. })) => {
+            Seen::fail(format!("{about}: {endpoint}: {reason}"), Cause::from(error).remedy())
         }
         Ok(Err(error)) => Seen::fail(format!("{about}: {error}"), "is s3.endpoint an S3 server?"),
         Err(_) => Seen::fail(

@@ -7,8 +7,8 @@ use rhio_core::subject::Filter;
 
 use crate::config::{Endpoint, State, Storage};
 use crate::control::render::numbers::{bytes, count, counted};
-use rhio_nats::connect::ConnectError;
 use rhio_nats::survey::{AccountError, Retention, StreamError, StreamFacts, Survey};
+use rhio_router::trouble::Cause;
 
 use super::finding::quoted;
 use super::world::{NoNats, World};
@@ -50,17 +50,7 @@ async fn server(world: &World) -> Seen {
             format!("{}: no answer in time", servers.join(", ")),
             "is it a NATS server, and does a firewall let us through?",
         ),
-        Err(NoNats::Error(error)) => {
-            let remedy = match error {
-                ConnectError::Refused { .. } => "compare nats.credentials with the server's users",
-                ConnectError::Tls { .. } => {
-                    "check nats.tls, and that the server's certificate is for the name in nats.endpoint"
-                }
-                ConnectError::Unreachable { .. } => "is the server running, and is nats.endpoint right?",
-                ConnectError::File { .. } => "put the file right",
-            };
-            Seen::fail(error.to_string(), remedy)
-        }
+        Err(NoNats::Error(error)) => Seen::fail(error.to_string(), Cause::from(error).remedy()),
     }
 }
 

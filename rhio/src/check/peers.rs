@@ -14,6 +14,7 @@ use crate::control::model::{NodeStatus, Side};
 use crate::control::render::numbers::round_trip;
 use rhio_net::endpoint::NetworkError;
 use rhio_net::stream::close;
+use rhio_router::trouble::Cause;
 
 use super::world::World;
 use super::{Item, Plan, Seen};
@@ -124,7 +125,10 @@ fn asked(status: &NodeStatus, known: &Known) -> Seen {
     }
     let reason = peer.last_error.as_deref().unwrap_or("no reason is known");
     if peer.wanted && !known.endpoints.is_empty() {
-        let remedy = format!("is it running, is its UDP port open, and does it know us ({})?", status.public_key);
+        let remedy = match peer.code.as_deref().and_then(Cause::find) {
+            Some(cause @ Cause::RefusesUs) => format!("{}: {}", cause.remedy(), status.public_key),
+            _ => format!("is it running, is its UDP port open, and does it know us ({})?", status.public_key),
+        };
         return Seen::fail(format!("not connected, says the running rhio: {reason}"), remedy);
     }
     without_address(known)

@@ -11,6 +11,7 @@ use crate::control::render::numbers::{bytes, counted, duration};
 use rhio_nats::sink::{Sink, SinkError};
 use rhio_nats::source::{SourceError, SourceStream};
 use rhio_nats::survey::{Retention, StreamFacts};
+use rhio_router::trouble::Cause;
 
 use super::finding::quoted;
 use super::nats::NO_NATS;
@@ -65,7 +66,7 @@ async fn published(world: &World, entry: &PublishSubject) -> Seen {
         Ok(Err(SourceError::NotCaptured { subjects, .. })) => {
             not_captured(&about, &entry.stream, &entry.subject, &subjects)
         }
-        Ok(Err(error)) => Seen::fail(format!("{about}: {error}"), "see the line about JetStream"),
+        Ok(Err(error)) => Seen::fail(format!("{about}: {error}"), Cause::from(&error).remedy()),
         Err(_) => Seen::fail(format!("{about}: no answer in time"), "see the line about JetStream"),
     }
 }
@@ -137,7 +138,7 @@ async fn subscribed(world: &World, entry: &SubscribeSubject) -> Seen {
         Ok(Err(SinkError::Refused { reason, .. })) => {
             Seen::fail(format!("{about}: {reason}, so nothing can be written to it"), "name another stream")
         }
-        Ok(Err(error)) => Seen::fail(format!("{about}: {error}"), "see the line about JetStream"),
+        Ok(Err(error)) => Seen::fail(format!("{about}: {error}"), Cause::from(&error).remedy()),
         Err(_) => Seen::fail(format!("{about}: no answer in time"), "see the line about JetStream"),
     }
 }

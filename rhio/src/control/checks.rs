@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use rhio_nats::survey::Survey;
 use rhio_router::node::Node;
-use rhio_router::status::Trouble;
+use rhio_router::status::LastError;
+use rhio_router::trouble::{Cause, Trouble};
 
 use super::model::{Check, CheckState};
 use super::times::rfc3339;
@@ -54,7 +55,7 @@ impl Subject {
 #[derive(Clone, Debug, Default)]
 struct Probe {
     ok: Option<bool>,
-    error: Option<Trouble>,
+    error: Option<LastError>,
     at: Option<SystemTime>,
 }
 
@@ -87,15 +88,15 @@ impl Checks {
     }
 
     /// Notes what a look showed.
-    pub fn note(&self, subject: &Subject, result: Result<(), String>) {
+    pub fn note(&self, subject: &Subject, result: Result<(), Trouble>) {
         let mut probes = self.probes.write().unwrap_or_else(PoisonError::into_inner);
         // What is not expected any more is not looked at.
         let Some(probe) = probes.get_mut(subject) else { return };
         let now = SystemTime::now();
         probe.ok = Some(result.is_ok());
         probe.at = Some(now);
-        if let Err(reason) = result {
-            probe.error = Some(Trouble { reason, at: now });
+        if let Err(trouble) = result {
+            probe.error = Some(LastError { trouble, at: now });
         }
     }
 
@@ -118,7 +119,8 @@ impl Checks {
             let check = Check {
                 name,
                 state,
-                last_error: probe.error.as_ref().map(|error| error.reason.clone()),
+                last_error: probe.error.as_ref().map(|error| error.trouble.to_string()),
+                last_error_code: probe.error.as_ref().map(|error| error.trouble.code().to_owned()),
                 last_error_at: probe.error.as_ref().map(|error| rfc3339(error.at)),
                 last_checked: probe.at.map(rfc3339),
             };
@@ -153,38 +155,47 @@ async fn look(node: &Node, checks: &Checks) {
     for some in subjects.chunks(MAX_TOGETHER) {
         join_all(some.iter().map(|subject| async {
             let probe = tokio::time::timeout(DEADLINE, probe(node, subject));
-            let result = probe.await.unwrap_or_else(|_| Err(format!("no answer within {} s", DEADLINE.as_secs())));
+            let result = probe.await.unwrap_or_else(|_| Err(silent(subject)));
             checks.note(subject, result);
         }))
         .await;
     }
 }
 
-async fn probe(node: &Node, subject: &Subject) -> Result<(), String> {
+fn silent(subject: &Subject) -> Trouble {
+    let cause = match subject {
+        Subject::Nats | Subject::State | Subject::Stream(_) => Cause::NatsSilent,
+        Subject::Bucket(_) => Cause::BucketUnavailable,
+        Subject::Network => Cause::NoSocket,
+    };
+    Trouble::new(cause, format!("no answer within {} s", DEADLINE.as_secs()))
+}
+
+async fn probe(node: &Node, subject: &Subject) -> Result<(), Trouble> {
     match subject {
         // Whether JetStream answers, the state stream shows.
         Subject::Nats => connected(node),
         Subject::State => {
             connected(node)?;
-            node.state.look().await.map_err(|error| error.to_string())
+            node.state.look().await.map_err(|error| (&error).into())
         }
-        Subject::Network if node.links.sockets().is_empty() => Err("no socket is bound".to_owned()),
+        Subject::Network if node.links.sockets().is_empty() => Err(Trouble::new(Cause::NoSocket, "no socket is bound")),
         Subject::Network => Ok(()),
         Subject::Stream(name) => {
             connected(node)?;
             let found = Survey::new(&node.client, DEADLINE).stream(name).await;
-            found.map(|_| ()).map_err(|error| error.to_string())
+            found.map(|_| ()).map_err(|error| (&error).into())
         }
         Subject::Bucket(name) => {
             let bucket = node.blobs.find_bucket(name)?;
-            bucket.check().await.map_err(|error| error.to_string())
+            bucket.check().await.map_err(|error| (&error).into())
         }
     }
 }
 
 /// A client without a connection waits for one, so nothing is asked of it.
-fn connected(node: &Node) -> Result<(), String> {
-    if node.client.is_connected() { Ok(()) } else { Err("no connection".to_owned()) }
+fn connected(node: &Node) -> Result<(), Trouble> {
+    if node.client.is_connected() { Ok(()) } else { Err(Trouble::new(Cause::NatsLost, "no connection")) }
 }
 
 #[cfg(test)]
@@ -200,7 +211,7 @@ mod tests {
         checks.expect(["s".to_owned()].into(), BTreeSet::new());
         let state = |checks: &Checks| checks.list().into_iter().find(|(s, _)| *s == stream).map(|(_, c)| c.state);
         assert_eq!(state(&checks), Some(CheckState::Unknown));
-        checks.note(&stream, Err("gone".to_owned()));
+        checks.note(&stream, Err(Trouble::new(Cause::StreamMissing, "gone")));
         assert_eq!(state(&checks), Some(CheckState::Failing));
         checks.note(&stream, Ok(()));
         let (_, check) = checks.list().into_iter().find(|(s, _)| *s == stream).unwrap();

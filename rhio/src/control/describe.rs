@@ -15,14 +15,21 @@ use rhio_router::blobs::transfers;
 use rhio_router::publish::readership::Readership;
 use rhio_router::publish::registry::Publication;
 use rhio_router::status::{Count, Refusal, Report, State};
+use rhio_router::trouble::{Cause, Trouble};
 
 use super::model::{self, EntryState, Kind};
-use super::remedy;
 use super::times::rfc3339;
 
 /// A known node.
 pub fn peer(report: PeerReport) -> model::Peer {
     let (live, record) = (report.live, report.record);
+    let last_error = record.last_error.filter(|_| live.is_none());
+    let cause = match &last_error {
+        Some(why) => why.into(),
+        None if report.addresses.is_empty() => Cause::NoAddress,
+        None => Cause::NotConnected,
+    };
+    let code = live.is_none().then(|| cause.code().to_owned());
     model::Peer {
         public_key: report.peer.to_string(),
         configured: report.known,
@@ -32,7 +39,8 @@ pub fn peer(report: PeerReport) -> model::Peer {
         direction: live.as_ref().map(|live| if live.dialled { model::Side::Out } else { model::Side::In }),
         connected_since: live.as_ref().map(|live| rfc3339(live.since)),
         round_trip_seconds: live.as_ref().and_then(|live| live.round_trip).map(|rtt| rtt.as_secs_f64()),
-        last_error: record.last_error.filter(|_| live.is_none()),
+        last_error: last_error.map(|why| why.to_string()),
+        code,
         remote_address: live.and_then(|live| live.remote),
         received_bytes: record.received,
         sent_bytes: record.sent,
@@ -49,12 +57,16 @@ fn totals(count: Count) -> model::Totals {
     model::Totals { messages: count.messages, bytes: count.bytes }
 }
 
-fn state(report: &Report) -> (EntryState, Option<String>) {
+fn state(report: &Report) -> (EntryState, Option<&Trouble>) {
     match &report.state {
         State::Starting => (EntryState::Starting, None),
         State::Active => (EntryState::Active, None),
-        State::Waiting(reason) => (EntryState::Waiting, Some(reason.clone())),
+        State::Waiting(trouble) => (EntryState::Waiting, Some(trouble)),
     }
+}
+
+fn troubles(report: &Report) -> BTreeMap<String, u64> {
+    report.troubles.iter().map(|(cause, count)| (cause.code().to_owned(), count)).collect()
 }
 
 fn readers(readership: &Readership) -> Vec<model::Reader> {
@@ -129,7 +141,8 @@ fn published(
     position: Option<model::LogPosition>,
     lag: model::Lag,
 ) -> model::Publication {
-    let (state, waits_for) = state(report);
+    let (state, trouble) = state(report);
+    let last = report.last_error.as_ref();
     model::Publication {
         id: String::new(),
         kind: Kind::Subject,
@@ -137,8 +150,9 @@ fn published(
         stream: None,
         bucket: None,
         state,
-        remedy: waits_for.as_deref().map(remedy::of),
-        waits_for,
+        waits_for: trouble.map(ToString::to_string),
+        code: trouble.map(|trouble| trouble.code().to_owned()),
+        remedy: trouble.map(|trouble| trouble.remedy().to_owned()),
         position,
         lag,
         sealed: totals(report.done),
@@ -147,8 +161,11 @@ fn published(
         unreplicable: report.unreplicable,
         readers: Vec::new(),
         last_progress: report.last_progress.map(rfc3339),
-        last_error: report.last_error.as_ref().map(|error| error.reason.clone()),
-        last_error_at: report.last_error.as_ref().map(|error| rfc3339(error.at)),
+        last_error: last.map(|last| last.trouble.to_string()),
+        last_error_code: last.map(|last| last.trouble.code().to_owned()),
+        last_error_remedy: last.map(|last| last.trouble.remedy().to_owned()),
+        last_error_at: last.map(|last| rfc3339(last.at)),
+        troubles: troubles(report),
     }
 }
 
@@ -176,7 +193,8 @@ pub fn bucket_subscription(subscription: &BucketSubscription) -> model::Subscrip
 }
 
 fn subscribed(kind: Kind, name: String, author: PublicKey, report: &Report) -> model::Subscription {
-    let (state, waits_for) = state(report);
+    let (state, trouble) = state(report);
+    let last = report.last_error.as_ref();
     let position = report.end.map(|end| model::LogPosition {
         log: end.log.to_string(),
         operation: end.head.map(|head| head.seq.0),
@@ -198,8 +216,9 @@ fn subscribed(kind: Kind, name: String, author: PublicKey, report: &Report) -> m
         bucket: None,
         author: author.to_string(),
         state,
-        remedy: waits_for.as_deref().map(remedy::of),
-        waits_for,
+        waits_for: trouble.map(ToString::to_string),
+        code: trouble.map(|trouble| trouble.code().to_owned()),
+        remedy: trouble.map(|trouble| trouble.remedy().to_owned()),
         position,
         lag,
         verified: totals(report.verified),
@@ -210,8 +229,11 @@ fn subscribed(kind: Kind, name: String, author: PublicKey, report: &Report) -> m
         restarts: report.restarts,
         held_deletes: false,
         last_progress: report.last_progress.map(rfc3339),
-        last_error: report.last_error.as_ref().map(|error| error.reason.clone()),
-        last_error_at: report.last_error.as_ref().map(|error| rfc3339(error.at)),
+        last_error: last.map(|last| last.trouble.to_string()),
+        last_error_code: last.map(|last| last.trouble.code().to_owned()),
+        last_error_remedy: last.map(|last| last.trouble.remedy().to_owned()),
+        last_error_at: last.map(|last| rfc3339(last.at)),
+        troubles: troubles(report),
     }
 }
 

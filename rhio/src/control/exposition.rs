@@ -3,6 +3,8 @@
 //! Counters and histograms of [`Metrics`](rhio_router::metrics::Metrics) are given out as they are. Everything that the status
 //! tells as well comes from there, read at the moment of asking, so that both say the same.
 
+use std::collections::BTreeMap;
+
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
@@ -10,6 +12,7 @@ use super::model::{self, CheckState, EntryState, Kind, Verdict};
 use super::overview::Overview;
 use super::times::epoch_seconds;
 use rhio_router::status::Refusal;
+use rhio_router::trouble::Cause;
 
 /// The content type of the answer.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -118,6 +121,12 @@ fn flag(yes: bool) -> f64 {
 const STATES: [(EntryState, &str); 3] =
     [(EntryState::Starting, "starting"), (EntryState::Active, "active"), (EntryState::Waiting, "waiting")];
 
+/// Troubles by code. One is always there, so that the metric is known before anything happened.
+fn met(troubles: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
+    let met = troubles.iter().map(|(code, count)| (code.as_str(), *count));
+    [(Cause::Internal.code(), 0)].into_iter().chain(met)
+}
+
 fn published(page: &Page, publications: &[model::Publication]) -> prometheus::Result<()> {
     let states = page.gauge(
         "rhio_publication_state",
@@ -132,6 +141,11 @@ fn published(page: &Page, publications: &[model::Publication]) -> prometheus::Re
     let bad = page.counter("rhio_unreplicable_messages_total", "Messages that can't be replicated", ENTRY)?;
     let pending = page.gauge("rhio_publication_pending_messages", "What waits to be signed", ENTRY)?;
     let readers = page.gauge("rhio_publication_readers", "Nodes that read it now", ENTRY)?;
+    let troubles = page.counter(
+        "rhio_publication_troubles_total",
+        "Times that it ran into a trouble, by code",
+        &["kind", "name", "local", "code"],
+    )?;
     let progress = page.gauge(
         "rhio_publication_last_progress_timestamp_seconds",
         "When something was last signed, since the Unix epoch",
@@ -152,6 +166,10 @@ fn published(page: &Page, publications: &[model::Publication]) -> prometheus::Re
         bad.with_label_values(&labels).inc_by(publication.unreplicable);
         if let Some(waiting) = publication.lag.messages.or(publication.lag.objects) {
             pending.with_label_values(&labels).set(waiting as f64);
+        }
+        let with = |code| [labels[0], labels[1], labels[2], code];
+        for (code, count) in met(&publication.troubles) {
+            troubles.with_label_values(&with(code)).inc_by(count);
         }
         readers.with_label_values(&labels).set(publication.readers.len() as f64);
         set_time(&progress, &labels, publication.last_progress.as_deref());
@@ -185,6 +203,11 @@ fn subscribed(page: &Page, subscriptions: &[model::Subscription]) -> prometheus:
     )?;
     let held =
         page.gauge("rhio_subscription_held_deletes", "1 while a mass delete waits to be confirmed", SUBSCRIPTION)?;
+    let troubles = page.counter(
+        "rhio_subscription_troubles_total",
+        "Times that it ran into a trouble, by code",
+        &["kind", "name", "local", "author", "code"],
+    )?;
     let progress = page.gauge(
         "rhio_subscription_last_progress_timestamp_seconds",
         "When something was last stored, since the Unix epoch",
@@ -225,6 +248,9 @@ fn subscribed(page: &Page, subscriptions: &[model::Subscription]) -> prometheus:
         for (_, reason) in Refusal::ALL {
             let count = subscription.refused_by_reason.get(reason).copied().unwrap_or_default();
             refused.with_label_values(&with(reason)).inc_by(count);
+        }
+        for (code, count) in met(&subscription.troubles) {
+            troubles.with_label_values(&[labels[0], labels[1], labels[2], labels[3], code]).inc_by(count);
         }
         held.with_label_values(&labels).set(flag(subscription.held_deletes));
         set_time(&progress, &labels, subscription.last_progress.as_deref());

@@ -4,7 +4,10 @@ use super::checks::Subject;
 use super::model::{
     Check, CheckState, EntryState, Health, Peer, Problem, Publication, Readiness, Subscription, Verdict,
 };
-use super::remedy;
+use rhio_router::trouble::Cause;
+
+/// The code of what was not looked at yet.
+const NOT_KNOWN: &str = "not-known-yet";
 
 /// Everything that a verdict rests on.
 #[derive(Debug)]
@@ -60,12 +63,14 @@ pub fn judge(evidence: &Evidence) -> Health {
                 || broken(entry.stream.as_ref(), &streams)
                 || broken(entry.bucket.as_ref(), &buckets);
             let what = format!("subscription to '{}' of {}", entry.name, short(&entry.author));
-            problems.extend(waiting(what, entry.state, entry.waits_for.as_deref()).filter(|_| !told));
+            problems
+                .extend(waiting(what, entry.state, (&entry.waits_for, &entry.code, &entry.remedy)).filter(|_| !told));
         }
         for entry in evidence.publications {
             let told = broken(entry.stream.as_ref(), &streams) || broken(entry.bucket.as_ref(), &buckets);
             let what = format!("publication of '{}'", entry.name);
-            problems.extend(waiting(what, entry.state, entry.waits_for.as_deref()).filter(|_| !told));
+            problems
+                .extend(waiting(what, entry.state, (&entry.waits_for, &entry.code, &entry.remedy)).filter(|_| !told));
         }
     }
     let status = match (dead, problems.is_empty() && ready) {
@@ -87,6 +92,7 @@ fn unknown(name: &str) -> Check {
         name: name.to_owned(),
         state: CheckState::Unknown,
         last_error: None,
+        last_error_code: None,
         last_error_at: None,
         last_checked: None,
     }
@@ -99,46 +105,54 @@ fn failing(kind: &str, check: &Check) -> Option<Problem> {
         CheckState::Unknown => Some(Problem {
             what,
             problem: "it is not known yet whether it answers".to_owned(),
+            code: NOT_KNOWN.to_owned(),
             remedy: "wait some seconds; rhio is starting, or busy".to_owned(),
             blocks_readiness: true,
         }),
         CheckState::Failing => {
             let problem = check.last_error.clone().unwrap_or_else(|| "it does not answer".to_owned());
-            let remedy = match (kind, problem.as_str()) {
-                ("stream", "it does not exist") => {
+            let cause = cause(check.last_error_code.as_ref());
+            let remedy = match cause {
+                Cause::StreamMissing => {
                     format!("create it: nats stream add {} --subjects …; rhio goes on by itself", check.name)
                 }
-                ("bucket", reason) if reason.contains("does not exist") => {
-                    "create the bucket; rhio goes on by itself".to_owned()
-                }
-                _ => remedy::of(&problem),
+                cause => cause.remedy().to_owned(),
             };
-            Some(Problem { what, problem, remedy, blocks_readiness: true })
+            let code = cause.code().to_owned();
+            Some(Problem { what, problem, code, remedy, blocks_readiness: true })
         }
     }
 }
 
+/// What is behind a trouble that is known by its code; a newer program may have codes that this one has not.
+fn cause(code: Option<&String>) -> Cause {
+    code.and_then(|code| Cause::find(code)).unwrap_or(Cause::Internal)
+}
+
 fn not_connected(peer: &Peer) -> Problem {
-    let problem = match &peer.last_error {
-        // In the words of the close code.
-        Some(error) if error.contains("access refused") => {
-            "it refuses us: this node's public key must be added to its 'nodes'".to_owned()
-        }
-        Some(error) => format!("not connected to it: {error}"),
-        None if peer.addresses.is_empty() => "not connected to it, and no address of it is known".to_owned(),
-        None => "not connected to it".to_owned(),
+    let cause = peer.code.as_ref().map_or(Cause::NotConnected, |code| cause(Some(code)));
+    let problem = match (cause, &peer.last_error) {
+        (Cause::RefusesUs, _) => "it refuses us: this node's public key must be added to its 'nodes'".to_owned(),
+        (Cause::NoAddress, _) => "not connected to it, and no address of it is known".to_owned(),
+        (_, Some(error)) => format!("not connected to it: {error}"),
+        (_, None) => "not connected to it".to_owned(),
     };
     Problem {
         what: format!("node {}", short(&peer.public_key)),
-        remedy: remedy::of(&problem),
         problem,
+        code: cause.code().to_owned(),
+        remedy: cause.remedy().to_owned(),
         blocks_readiness: false,
     }
 }
 
-fn waiting(what: String, state: EntryState, waits_for: Option<&str>) -> Option<Problem> {
-    let reason = waits_for.filter(|_| state == EntryState::Waiting)?;
-    Some(Problem { what, problem: reason.to_owned(), remedy: remedy::of(reason), blocks_readiness: false })
+type Reason<'a> = (&'a Option<String>, &'a Option<String>, &'a Option<String>);
+
+fn waiting(what: String, state: EntryState, (reason, code, remedy): Reason) -> Option<Problem> {
+    let problem = reason.clone().filter(|_| state == EntryState::Waiting)?;
+    let cause = cause(code.as_ref());
+    let remedy = remedy.clone().unwrap_or_else(|| cause.remedy().to_owned());
+    Some(Problem { what, problem, code: cause.code().to_owned(), remedy, blocks_readiness: false })
 }
 
 fn short(key: &str) -> &str {
@@ -149,16 +163,17 @@ fn short(key: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn check(name: &str, state: CheckState, error: Option<&str>) -> Check {
-        Check { state, last_error: error.map(str::to_owned), ..unknown(name) }
+    fn check(name: &str, state: CheckState, error: Option<(&str, Cause)>) -> Check {
+        let last_error_code = error.map(|(_, cause)| cause.code().to_owned());
+        Check { state, last_error: error.map(|(words, _)| words.to_owned()), last_error_code, ..unknown(name) }
     }
 
     fn checks(nats: CheckState, stream: CheckState) -> Vec<(Subject, Check)> {
         vec![
-            (Subject::Nats, check("localhost:4222", nats, Some("no connection"))),
+            (Subject::Nats, check("localhost:4222", nats, Some(("no connection", Cause::NatsLost)))),
             (Subject::State, check("RHIO", nats, None)),
             (Subject::Network, check("0.0.0.0:9102", CheckState::Ok, None)),
-            (Subject::Stream("s".to_owned()), check("s", stream, Some("it does not exist"))),
+            (Subject::Stream("s".to_owned()), check("s", stream, Some(("it does not exist", Cause::StreamMissing)))),
         ]
     }
 
@@ -177,6 +192,7 @@ mod tests {
             sent_bytes: 0,
             connects: 0,
             last_error: None,
+            code: (!connected).then(|| Cause::NotConnected.code().to_owned()),
         }
     }
 
@@ -216,10 +232,26 @@ mod tests {
 
     #[test]
     fn a_node_that_refuses_us_is_not_taken_for_a_firewall() {
-        let refused = Peer { last_error: Some("closed by peer: access refused (code 2)".to_owned()), ..peer(false) };
+        let code = Some(Cause::RefusesUs.code().to_owned());
+        let refused = Peer { last_error: Some("closed by the peer: access refused".to_owned()), code, ..peer(false) };
         let health = judged(&checks(CheckState::Ok, CheckState::Ok), &[refused]);
         assert!(health.problems[0].problem.contains("refuses us"), "{:?}", health.problems);
         assert!(health.problems[0].remedy.contains("rhio id"), "{:?}", health.problems);
+    }
+
+    #[test]
+    fn a_wrong_key_is_not_taken_for_a_missing_bucket() {
+        let words = "bucket 'b' refuses access: The access key Id you provided does not exist in our records.";
+        let mut checks = checks(CheckState::Ok, CheckState::Ok);
+        for (cause, answer) in [(Cause::S3Credentials, "s3.credentials"), (Cause::BucketMissing, "create the bucket")] {
+            let bucket = (Subject::Bucket("b".to_owned()), check("b", CheckState::Failing, Some((words, cause))));
+            checks.truncate(4);
+            checks.push(bucket);
+            let health = judged(&checks, &[]);
+            let [problem] = &health.problems[..] else { panic!("{:?}", health.problems) };
+            assert_eq!(problem.code, cause.code());
+            assert!(problem.remedy.contains(answer), "{problem:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ pub mod history;
 pub mod http;
 pub mod model;
 pub mod overview;
-pub mod remedy;
 pub mod render;
 pub mod service;
 pub mod show;

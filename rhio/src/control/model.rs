@@ -26,6 +26,9 @@ pub struct Problem {
     pub what: String,
     /// What is wrong with it.
     pub problem: String,
+    /// The same as a code that stays when the words change.
+    #[serde(default)]
+    pub code: String,
     /// The next thing to do.
     pub remedy: String,
     /// Whether the node is not ready because of it.
@@ -53,6 +56,8 @@ pub struct Check {
     pub state: CheckState,
     /// Why it failed the last time that it did.
     pub last_error: Option<String>,
+    /// The same as a code that stays when the words change.
+    pub last_error_code: Option<String>,
     /// When that was.
     pub last_error_at: Option<String>,
     /// When it was looked at last.
@@ -128,6 +133,8 @@ pub struct Peer {
     pub connects: u64,
     /// Why there is no connection, as far as that is known.
     pub last_error: Option<String>,
+    /// The same as a code that stays when the words change; `null` while connected.
+    pub code: Option<String>,
 }
 
 /// The answer of `/api/v1/peers/count`.
@@ -226,6 +233,8 @@ pub struct Publication {
     pub state: EntryState,
     /// Why it waits; `null` unless it does.
     pub waits_for: Option<String>,
+    /// The same as a code that stays when the words change.
+    pub code: Option<String>,
     /// What to do about that.
     pub remedy: Option<String>,
     /// Where its log ends; `null` while that is not known.
@@ -246,8 +255,15 @@ pub struct Publication {
     pub last_progress: Option<String>,
     /// The last trouble.
     pub last_error: Option<String>,
+    /// The same as a code.
+    pub last_error_code: Option<String>,
+    /// What to do about it, if it lasts.
+    pub last_error_remedy: Option<String>,
     /// When that was.
     pub last_error_at: Option<String>,
+    /// How often it ran into troubles, by code; one that lasts counts once. Those that did not occur are left out.
+    #[serde(default)]
+    pub troubles: BTreeMap<String, u64>,
 }
 
 /// Something that this node wants of another one.
@@ -269,6 +285,8 @@ pub struct Subscription {
     pub state: EntryState,
     /// Why it waits; `null` unless it does.
     pub waits_for: Option<String>,
+    /// The same as a code that stays when the words change.
+    pub code: Option<String>,
     /// What to do about that.
     pub remedy: Option<String>,
     /// What of the author's newest log is stored here; `null` while that is not known.
@@ -293,8 +311,15 @@ pub struct Subscription {
     pub last_progress: Option<String>,
     /// The last trouble.
     pub last_error: Option<String>,
+    /// The same as a code.
+    pub last_error_code: Option<String>,
+    /// What to do about it, if it lasts.
+    pub last_error_remedy: Option<String>,
     /// When that was.
     pub last_error_at: Option<String>,
+    /// How often it ran into troubles, by code; one that lasts counts once. Those that did not occur are left out.
+    #[serde(default)]
+    pub troubles: BTreeMap<String, u64>,
 }
 
 /// Which way content goes.

@@ -1,7 +1,7 @@
 //! Who may read which bucket, and changes of that while it runs.
 
 use common::buckets::{Kind, bucket_pair, content, get, keys, linked, pair_of, put, wait_for_keys, wait_for_object};
-use common::{SOON, finish, start};
+use common::{SOON, finish, start, waits_with};
 use testkit::{Cluster, Node, PublishBucket, eventually};
 
 const REFUSED_CONNECTION: &str = "refused a connection";
@@ -35,6 +35,7 @@ async fn a_node_that_is_not_listed_gets_nothing_until_it_is() {
     put(&a, "out", "k", "v").await;
     start(&mut a, &mut b).await;
     both_say_so(&a, &b, REFUSED_CONNECTION, "refuses us").await;
+    waits_with(&b, "peer-refuses-us", "rhio id").await;
     assert_eq!(keys(&b, "inbox").await, Vec::<String>::new());
     let node = Node { public_key: b.rhio.public_key(), endpoints: Vec::new() };
     a.rhio.rewrite_config(|config| config.nodes.push(node));
@@ -63,6 +64,7 @@ async fn only_who_is_on_a_buckets_list_reads_it() {
         wait_for_object(&b, bucket, "k", bucket.as_bytes()).await;
     }
     both_say_so(&a, &b, REFUSED_SUBSCRIPTION, "bucket 'for-some' is not published for").await;
+    waits_with(&b, "not-published-for-us", "'allow'").await;
     let line = a.rhio.wait_for_log(REFUSED_SUBSCRIPTION, SOON).await;
     assert_eq!(line.field("bucket").and_then(|bucket| bucket.as_str()), Some("for-some"));
     assert_eq!(get(&b, "for-some", "k").await, None);

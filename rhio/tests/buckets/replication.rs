@@ -4,7 +4,7 @@ use common::buckets::{
     Kind, bucket_pair, content, delete, get, keep_arrivals, keys, lines_with, linked, pair_of, put, sync,
     wait_for_keys, wait_for_object, wait_until_gone,
 };
-use common::{SOON, finish, start};
+use common::{SOON, finish, start, waits_with};
 use testkit::{Cluster, eventually};
 
 const LEFT_ALONE: &str = "is left alone: somebody else's object has this key";
@@ -288,6 +288,7 @@ async fn a_source_bucket_that_goes_away_deletes_nothing() {
     let (out, away) = (a.folder().join("out"), a.folder().join("away"));
     std::fs::rename(&out, &away).expect("it can be moved");
     a.rhio.wait_for_log("bucket 'out' does not exist", SOON).await;
+    waits_with(&a, "bucket-missing", "create the bucket").await;
     std::fs::rename(&away, &out).expect("it can be moved back");
     sync(&a, &b, "back").await;
     wait_for_keys(&b, "inbox", &["one", "sync-back-1", "sync-back-2"]).await;
@@ -310,6 +311,15 @@ async fn a_wrong_secret_is_said_on_either_side_and_deletes_nothing() {
     }
     a.rhio.wait_for_log("publication of bucket 'out': waiting: bucket 'out' refuses access", SOON).await;
     b.rhio.wait_for_log("into 'inbox': waiting: local bucket 'inbox' refuses access", SOON).await;
+    for cluster in [&a, &b] {
+        waits_with(cluster, "s3-credentials", "'s3.credentials'").await;
+        let health = eventually!(SOON, "a look at the bucket", {
+            let health = cluster.rhio.get("/health").await.json();
+            if health["buckets"][0]["state"] == "failing" { Ok(health) } else { Err(health.to_string()) }
+        });
+        assert_eq!(health["problems"][0]["code"], "s3-credentials", "{health}");
+        assert!(!health["problems"].to_string().contains("create the bucket"), "{health}");
+    }
     for cluster in [&mut a, &mut b] {
         cluster.rhio.terminate().await;
         let credentials = Some((cluster.s3().access_key().to_owned(), cluster.s3().secret_key().to_owned()));

@@ -10,7 +10,7 @@ use common::buckets::{
     wait_until_gone,
 };
 use common::s3_proxy::{Fate, S3Proxy};
-use common::{SOON, finish, start};
+use common::{SOON, finish, start, waits_with};
 use tempfile::TempDir;
 use testkit::{Cluster, S3Section, eventually};
 
@@ -72,6 +72,29 @@ async fn an_s3_server_that_wants_fewer_requests() {
 #[tokio::test]
 async fn an_s3_server_that_can_only_be_read() {
     refused_writes(403, "AccessDenied").await;
+}
+
+/// What is said of a server that refuses everything so.
+async fn refused_listings(status: u16, code: &'static str, cause: &str, remedy: &str) {
+    let (mut a, mut b, proxy) = failing_destination().await;
+    b.rhio.allow_log("refuses access");
+    b.rhio.allow_log("does not exist");
+    proxy.set(move |_| Fate::refusal(status, code));
+    start(&mut a, &mut b).await;
+    let entry = waits_with(&b, cause, remedy).await;
+    assert!(entry["waits_for"].as_str().is_some_and(|words| !words.is_empty()), "{entry}");
+    proxy.heal();
+    put(&a, "out", "k", "v").await;
+    wait_for_object(&b, "inbox", "k", b"v").await;
+    finish(a, b).await;
+}
+
+#[tokio::test]
+async fn wrong_keys_no_permission_a_wrong_clock_and_no_bucket_are_told_apart() {
+    refused_listings(403, "InvalidAccessKeyId", "s3-credentials", "'s3.credentials'").await;
+    refused_listings(403, "AccessDenied", "s3-permission", "list, read and write").await;
+    refused_listings(403, "RequestTimeTooSkewed", "s3-clock", "clock").await;
+    refused_listings(404, "NoSuchBucket", "bucket-missing", "create the bucket").await;
 }
 
 #[tokio::test]

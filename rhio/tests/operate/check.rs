@@ -218,7 +218,17 @@ async fn buckets_missing_and_servers_away() {
     });
     let (found, code) = findings(&cluster).await;
     assert_eq!(code, Some(1));
-    expect(&found, "publish_bucket", "fail", &["refuses access", "s3.credentials"]);
+    expect(
+        &found,
+        "publish_bucket",
+        "fail",
+        &["the S3 credentials are wrong", "SignatureDoesNotMatch", "s3.credentials"],
+    );
+    cluster.rhio.rewrite_config(|config| {
+        config.s3.as_mut().expect("a section").credentials = Some(("nobody".into(), "wrong-secret".into()));
+    });
+    let (found, _) = findings(&cluster).await;
+    expect(&found, "publish_bucket", "fail", &["the S3 credentials are wrong", "InvalidAccessKeyId", "s3.credentials"]);
     assert!(!format!("{found:?}").contains("wrong-secret"));
 
     cluster.s3_mut().stop().await;

@@ -2,6 +2,7 @@
 
 use common::{
     SOON, delete_stream, finish, pair, publish, replicating_pair, start, texts, update_stream, wait_for_records,
+    waits_with,
 };
 use serde_json::json;
 use testkit::{Cluster, eventually};
@@ -56,6 +57,7 @@ async fn a_local_stream_that_is_missing_is_waited_for() {
     let line = b.rhio.wait_for_log("local stream 'LATE' does not exist", SOON).await;
     assert!(line.message.starts_with("subscription to 's.>' of "), "{}", line.message);
     assert!(line.message.contains("create it"), "{}", line.message);
+    waits_with(&b, "stream-missing", "create it").await;
     assert_bystander_works(&a, &b).await;
 
     publish(&a, "s.x", &[], "two").await;
@@ -204,6 +206,7 @@ async fn a_local_stream_that_is_full_waits_and_goes_on_after_a_purge() {
     publisher.publish(30).await;
     start(&mut a, &mut b).await;
     b.rhio.wait_for_log("maximum messages exceeded", SOON).await;
+    waits_with(&b, "stream-full-messages", "is full").await;
     let first = wait_for_records(&b, "S", 20).await;
     assert_bystander_works(&a, &b).await;
 

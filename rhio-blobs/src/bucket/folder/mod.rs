@@ -25,7 +25,9 @@ use async_trait::async_trait;
 use rhio_core::object::ObjectKey;
 use thiserror::Error;
 
-use super::{Bucket, BucketError, Condition, Content, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload};
+use super::{
+    Bucket, BucketError, Condition, Content, Denied, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload,
+};
 use list::Walks;
 
 /// Our own folder in the root.
@@ -139,7 +141,7 @@ impl Place {
         let reason = format!("cannot {doing}: {error}");
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                BucketError::Forbidden { bucket, reason }
+                BucketError::Forbidden { bucket, why: Denied::Permission, reason }
             }
             io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
                 BucketError::Unsuitable(reason)

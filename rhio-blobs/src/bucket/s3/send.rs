@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::body::{Outgoing, Progress};
 use super::request::Request;
 use super::{S3Bucket, xml};
-use crate::bucket::{BucketError, Condition, Content};
+use crate::bucket::{BucketError, Condition, Content, Denied};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -55,14 +55,14 @@ pub(super) fn client(endpoint: &Url, ca_pem: Option<&[u8]>) -> Result<Client, St
 
 /// A request that the server refused.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Refused {
     bucket: String,
     status: StatusCode,
     code: String,
     message: String,
 }
 
-impl Failure {
+impl Refused {
     /// Whether a condition does not hold.
     pub(super) fn is_condition(&self) -> bool {
         self.status == StatusCode::PRECONDITION_FAILED || self.is_code("PreconditionFailed")
@@ -99,23 +99,27 @@ impl Failure {
             | "EntityTooSmall"
             | "MetadataTooLarge"
             | "InvalidURI" => BucketError::Unsuitable(reason),
-            "AccessDenied"
-            | "AccountProblem"
-            | "AuthorizationHeaderMalformed"
-            | "AuthorizationQueryParametersError"
-            | "ExpiredToken"
-            | "InvalidAccessKeyId"
-            | "InvalidToken"
-            | "SignatureDoesNotMatch" => BucketError::Forbidden { bucket, reason },
-            _ if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                BucketError::Forbidden { bucket, reason }
-            }
+            code if let Some(why) = access(code, status) => BucketError::Forbidden { bucket, why, reason },
             _ if status.is_redirection() => {
                 let reason = format!("the endpoint or region is not this bucket's, the server redirects: {reason}");
                 BucketError::Unavailable { bucket, reason }
             }
             _ => BucketError::Unavailable { bucket, reason },
         }
+    }
+}
+
+/// Why the server refuses access, when that is what it does.
+fn access(code: &str, status: StatusCode) -> Option<Denied> {
+    match code {
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
+            Some(Denied::Credentials)
+        }
+        "AccessDenied" | "AccountProblem" | "AllAccessDisabled" => Some(Denied::Permission),
+        "RequestTimeTooSkewed" | "RequestExpired" => Some(Denied::Clock),
+        "AuthorizationHeaderMalformed" | "AuthorizationQueryParametersError" => Some(Denied::Region),
+        _ if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Some(Denied::Unknown),
+        _ => None,
     }
 }
 
@@ -186,7 +190,7 @@ impl S3Bucket {
     }
 
     /// The text of an answer that may be a failure although it begins with success.
-    pub(super) async fn result(&self, answer: Response) -> Result<Result<String, Failure>, BucketError> {
+    pub(super) async fn result(&self, answer: Response) -> Result<Result<String, Refused>, BucketError> {
         let status = answer.status();
         let text = self.body_text(answer, MAX_ANSWER).await?;
         Ok(match xml::failure(&text) {
@@ -196,15 +200,15 @@ impl S3Bucket {
     }
 
     /// What the server says about a request that it refused.
-    pub(super) async fn failure(&self, answer: Response) -> Failure {
+    pub(super) async fn failure(&self, answer: Response) -> Refused {
         let status = answer.status();
         let text = self.body_text(answer, MAX_FAILURE).await.unwrap_or_default();
         let (code, message) = xml::failure(&text).unwrap_or_default();
         self.described(status, code, &message)
     }
 
-    fn described(&self, status: StatusCode, code: String, message: &str) -> Failure {
-        Failure { bucket: self.name.clone(), status, code: short(&code), message: short(message) }
+    fn described(&self, status: StatusCode, code: String, message: &str) -> Refused {
+        Refused { bucket: self.name.clone(), status, code: short(&code), message: short(message) }
     }
 
     async fn body_text(&self, mut answer: Response, most: usize) -> Result<String, BucketError> {

@@ -8,7 +8,7 @@ const AUTHOR: &str = "1925c049c2b54f4a1e4e8b2b3bb4de3c1f53fdb8d4f6f4c2a6cf1a6f9d
 const ME: &str = "7aa1d0c3e4b54f4a1e4e8b2b3bb4de3c1f53fdb8d4f6f4c2a6cf1a6f9d0c3e22";
 
 fn check(name: &str, state: CheckState) -> Check {
-    Check { name: name.into(), state, last_error: None, last_error_at: None, last_checked: None }
+    Check { name: name.into(), state, last_error: None, last_error_code: None, last_error_at: None, last_checked: None }
 }
 
 fn subscription(id: &str, kind: Kind, name: &str, into: &str) -> Subscription {
@@ -21,6 +21,7 @@ fn subscription(id: &str, kind: Kind, name: &str, into: &str) -> Subscription {
         author: AUTHOR.into(),
         state: EntryState::Active,
         waits_for: None,
+        code: None,
         remedy: None,
         position: None,
         lag: Lag { messages: Some(0), bytes: Some(0), seconds: Some(0.0), objects: None },
@@ -33,7 +34,10 @@ fn subscription(id: &str, kind: Kind, name: &str, into: &str) -> Subscription {
         held_deletes: false,
         last_progress: None,
         last_error: None,
+        last_error_code: None,
+        last_error_remedy: None,
         last_error_at: None,
+        troubles: Default::default(),
     }
 }
 
@@ -46,6 +50,7 @@ fn publication(id: &str, kind: Kind, name: &str) -> Publication {
         bucket: (kind == Kind::Bucket).then(|| name.into()),
         state: EntryState::Active,
         waits_for: None,
+        code: None,
         remedy: None,
         position: None,
         lag: Lag::default(),
@@ -56,7 +61,10 @@ fn publication(id: &str, kind: Kind, name: &str) -> Publication {
         readers: vec![Reader { public_key: AUTHOR.into(), since: String::new(), applied_operation: None }],
         last_progress: None,
         last_error: None,
+        last_error_code: None,
+        last_error_remedy: None,
         last_error_at: None,
+        troubles: Default::default(),
     }
 }
 
@@ -75,6 +83,7 @@ fn peer(connected: bool) -> Peer {
         sent_bytes: 5_872,
         connects: 1,
         last_error: (!connected).then(|| "does not answer: no connection within 10 s".into()),
+        code: (!connected).then(|| "peer-not-connected".into()),
     }
 }
 
@@ -116,6 +125,7 @@ fn busy() -> NodeStatus {
         Problem {
             what: "stream 'workload'".into(),
             problem: "does not exist".into(),
+            code: "peer-not-connected".into(),
             remedy:
                 "nats stream add workload --subjects 'workload.>' --defaults; rhio goes on by itself as soon as it \
                      is there"
@@ -125,6 +135,7 @@ fn busy() -> NodeStatus {
         Problem {
             what: "node 1925c049c2".into(),
             problem: "refuses us".into(),
+            code: "peer-not-connected".into(),
             remedy: format!("there, add our public key to 'nodes': {ME}"),
             blocks_readiness: false,
         },

@@ -77,6 +77,7 @@ async fn a_stream_that_is_missing_is_named_until_it_is_there() {
     let reason = &readiness["reasons"][0];
     assert!(reason["what"].as_str().is_some_and(|what| what.contains("'S'")), "{reason}");
     assert!(reason["remedy"].as_str().is_some_and(|remedy| remedy.contains("nats stream add S")), "{reason}");
+    assert_eq!(reason["code"], "stream-missing");
     let health = b.rhio.get("/health").await.json();
     assert_eq!((&health["status"], &health["streams"][0]["state"]), (&"Degraded".into(), &"failing".into()));
     b.create_stream("S", &["s.>"]).await;

@@ -50,8 +50,13 @@ async fn what_a_full_local_stream_keeps_out_is_counted_and_grows_old() {
     let waits = |s: &Value| s[0]["state"] == "waiting" && s[0]["last_error"].is_string();
     let subscriptions = wait_for(&b.rhio, "/api/v1/subscriptions", "a full stream", waits).await;
     assert!(subscriptions[0]["remedy"].as_str().is_some_and(|remedy| remedy.contains("full")), "{subscriptions}");
+    assert_eq!(subscriptions[0]["code"], "stream-full-messages", "{subscriptions}");
     let health = wait_for(&b.rhio, "/health", "a problem", |health| health["status"] == "Degraded").await;
     assert!(health["problems"].to_string().contains("maximum messages"), "{health}");
+    assert_eq!(health["problems"][0]["code"], "stream-full-messages", "{health}");
+    let metrics = b.rhio.get("/metrics").await.body;
+    let counted = metrics.lines().find(|line| line.contains("code=\"stream-full-messages\""));
+    assert!(counted.is_some_and(|line| line.starts_with("rhio_subscription_troubles_total{")), "{counted:?}");
     common::update_stream(&b, "S", serde_json::json!({ "max_msgs": -1 })).await;
     wait_for_records(&b, "S", 25).await;
     wait_for(&b.rhio, "/api/v1/subscriptions", "no lag", |s| *lag(s, "messages") == 0).await;
