@@ -78,4 +78,4 @@ macro_rules! short {
     };
 }
 
-short! { frame record manifest descriptor commit operation catalog bucket progress blob_request filter nats session landing applier }
+short! { frame record body descriptor commit operation progress blob_request filter nats session landing applier }

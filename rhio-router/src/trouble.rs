@@ -371,7 +371,7 @@ impl From<&StateError> for Cause {
         match error {
             StateError::Nats { source, .. } => of_state_fault(ServerFault::of(source)),
             StateError::Refused { .. } => Self::SameKey,
-            StateError::Damaged { .. } => Self::StateDamaged,
+            StateError::Damaged { .. } | StateError::Format { .. } => Self::StateDamaged,
             StateError::Read(ReadError::Nats(error)) => of_state_fault(ServerFault::of(error)),
             StateError::Read(ReadError::NoPosition) => Self::StateFailed,
             StateError::Read(ReadError::Stalled) => Self::NatsSilent,
