@@ -79,6 +79,11 @@ impl Node {
     }
 }
 
+/// Milliseconds since the Unix epoch.
+pub fn now_millis() -> u64 {
+    now_micros() / 1000
+}
+
 /// Microseconds since the Unix epoch.
 pub fn now_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -25,10 +25,12 @@ use rhio_nats::connect::{ConnectError, ConnectSettings, connect};
 use rhio_nats::state::StateStore;
 use rhio_net::endpoint::Network;
 use rhio_net::links::{Directory, Incoming, Links};
-use rhio_router::apply::subscription::{self, Subscription};
+use rhio_router::apply::following;
+use rhio_router::apply::subscription::Subscription;
 use rhio_router::blobs::publication::BucketPublication;
 use rhio_router::blobs::store::Blobs;
-use rhio_router::blobs::subscribing::{self, BucketSubscription};
+use rhio_router::blobs::subscribing;
+use rhio_router::blobs::subscription::BucketSubscription;
 use rhio_router::blobs::{blob_session, notifications, parts, publishing};
 use rhio_router::metrics::Metrics;
 use rhio_router::node::{Node, now_micros};
@@ -394,7 +396,7 @@ impl App {
             let stop = self.stop.child_token();
             let (filter, stream) = (entry.subject.clone(), entry.stream.clone());
             let subscription = Arc::new(Subscription::new(filter, stream, entry.public_key, stop));
-            self.tasks.spawn(subscription::run(self.node.clone(), Arc::clone(&subscription)));
+            self.tasks.spawn(following::run(self.node.clone(), Arc::clone(&subscription)));
             after.push(subscription);
         }
         for gone in before.iter().filter(|s| !after.iter().any(|t| Arc::ptr_eq(s, t))) {

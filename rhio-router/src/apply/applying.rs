@@ -14,7 +14,6 @@ use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::record::Position;
 use rhio_core::wire::{Batch, CloseCode, Floor, Frame, LogState, Slot};
 use rhio_net::connection::Connection;
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,73 +22,22 @@ use tracing::{debug, info, warn};
 use crate::node::Node;
 use crate::status::{Count, Lag, LogEnd, Refusal};
 use crate::telemetry::Received;
-use crate::trouble::Cause;
 use rhio_nats::sink::{Sink, SinkError};
 use rhio_nats::state::{LogSubject, StateError};
 use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
 
+use super::apply_error::{ACK, ApplyError, STALL};
 use super::cursor::{self, Of, Standing};
 use super::subscription::Subscription;
 
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// Without progress for this long, while the author has more, the connection is closed and made anew.
-const STALL: Duration = Duration::from_secs(20);
-/// How long the local stream may take to acknowledge a message.
-const ACK: Duration = Duration::from_secs(10);
 /// How often the copy of the log is pruned.
 const PRUNE: Duration = Duration::from_secs(30);
 /// How often a lag is logged.
 const LAG_LOG: Duration = Duration::from_secs(30);
 /// A lag below this is not worth a line.
 const LAG_WORTH: u64 = 10_000;
-
-/// Why applying stopped.
-#[derive(Debug, Error)]
-pub enum ApplyError {
-    /// The local stream.
-    #[error(transparent)]
-    Sink(#[from] SinkError),
-    /// The state stream.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The provider's stream.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The provider sent what can't be accepted.
-    #[error("the author's node sent what can't be accepted: {0}")]
-    Violation(#[from] Violation),
-    /// Nothing moves.
-    #[error("no progress for {} s although the author has more; the connection is made anew", STALL.as_secs())]
-    Stalled,
-    /// The local stream does not answer.
-    #[error("the local stream did not acknowledge a message within {} s", ACK.as_secs())]
-    Unacknowledged,
-    /// The sequence numbers do not tell whether every record was stored.
-    #[error("somebody else writes to the local stream too; every record is acknowledged by itself from now on")]
-    Shared,
-    /// The author wants back what it forgot, and nothing may be under way while it reads.
-    #[error("the author takes back operations that it lost")]
-    Recalled,
-    /// The local stream is another one now.
-    #[error("the local stream was deleted and created again")]
-    Recreated,
-}
-
-impl From<&ApplyError> for Cause {
-    fn from(error: &ApplyError) -> Self {
-        match error {
-            ApplyError::Sink(error) => error.into(),
-            ApplyError::State(error) => error.into(),
-            ApplyError::Stream(error) => error.into(),
-            ApplyError::Violation(_) => Self::Violation,
-            ApplyError::Stalled => Self::NoProgress,
-            ApplyError::Unacknowledged => Self::NatsSilent,
-            ApplyError::Shared | ApplyError::Recreated => Self::StreamChanged,
-            ApplyError::Recalled => Self::PeerUnavailable,
-        }
-    }
-}
 
 /// The records of one operation, on their way.
 struct InFlight {

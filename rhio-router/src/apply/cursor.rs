@@ -20,7 +20,7 @@ use crate::node::Node;
 use rhio_nats::sink::{Presence, Sink};
 use rhio_nats::state::{LogSubject, StateStore, Stored};
 
-use super::applying::ApplyError;
+use super::apply_error::ApplyError;
 use super::subscription::Subscription;
 
 /// How often the local stream is looked at again while it still changes.

@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use crate::node::Node;
 use rhio_net::stream::StreamError;
 
-use super::landing::LandError;
-use super::subscribing::BucketSubscription;
+use super::land_error::LandError;
+use super::subscription::BucketSubscription;
 
 /// The subject.
 pub const SUBJECT: &str = "rhio.events.object";

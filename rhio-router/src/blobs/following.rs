@@ -22,19 +22,22 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::node::Node;
+use crate::node::{Node, now_millis};
 use crate::status::{Count, Lag, Refusal};
 use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::{Note, StateError};
 use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
 
 use super::events;
+use super::fetching::Landing;
+use super::follow_error::{FollowError, STALL};
 use super::holding::{Copy, Held, rule, show, signed};
-use super::landing::{LandError, Landed, Landing};
+use super::land_error::LandError;
+use super::landing::Landed;
 use super::listing::Question;
 use super::parts;
 use super::store::MAX_LANDINGS;
-use super::subscribing::{BucketSubscription, FollowError, STALL, now_ms};
+use super::subscription::BucketSubscription;
 
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -234,7 +237,7 @@ impl Driver<'_> {
         }
         let mut head = None;
         for (first, operation) in self.unstored.drain(..std::mem::take(&mut self.storing)) {
-            self.held.plan.receive(first, operation.entries(), now_ms());
+            self.held.plan.receive(first, operation.entries(), now_millis());
             self.held.told.push_back(signed(first, &operation));
             head = Some(operation.head());
         }
@@ -290,7 +293,7 @@ impl Driver<'_> {
     /// Lets as much be done at once as may be.
     fn fill(&mut self) {
         while self.in_flight.len() < MAX_LANDINGS {
-            let Some(task) = self.held.plan.next(now_ms()) else { return };
+            let Some(task) = self.held.plan.next(now_millis()) else { return };
             let stop = CancellationToken::new();
             let (landing, token) = (Arc::clone(&self.landing), stop.clone());
             let here = match &task {
@@ -336,7 +339,7 @@ impl Driver<'_> {
                     };
                     status.progress(Count { messages: 1, bytes });
                 }
-                self.held.plan.settle(key, entry, outcome, now_ms());
+                self.held.plan.settle(key, entry, outcome, now_millis());
                 self.moved = Instant::now();
                 self.changed = true;
             }
@@ -365,7 +368,7 @@ impl Driver<'_> {
                     let words = format!("'{key}' is not here yet: {error}; it is tried again");
                     status.trouble(&Trouble::from(&error).told(words));
                 }
-                self.held.plan.fail(key, entry, now_ms());
+                self.held.plan.fail(key, entry, now_millis());
             }
         }
         self.show_lag();

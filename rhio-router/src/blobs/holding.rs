@@ -12,12 +12,13 @@ use rhio_core::log::operation::{Operation, OperationError};
 use rhio_core::wire::{Pull, Want};
 use tracing::{debug, warn};
 
-use crate::node::Node;
+use crate::node::{Node, now_millis};
 use crate::settings::Deletes;
 use crate::status::{Count, LogEnd};
 use rhio_nats::state::{LogSubject, Note};
 
-use super::subscribing::{BucketSubscription, FollowError, now_ms};
+use super::follow_error::FollowError;
+use super::subscription::BucketSubscription;
 
 /// What this node holds of the newest catalog.
 pub(super) struct Copy {
@@ -82,7 +83,7 @@ impl Held {
             while let Some(stored) = reader.next().await? {
                 for operation in stored.operations(&node.state)? {
                     let first = copy.accept(&operation)?;
-                    plan.receive(first, operation.entries(), now_ms());
+                    plan.receive(first, operation.entries(), now_millis());
                     told.push_back(signed(first, &operation));
                 }
                 copy.state_seq = stored.seq;

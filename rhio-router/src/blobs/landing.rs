@@ -5,108 +5,19 @@
 //! a crash that it is there, and tells rhio's objects from everybody else's: those are never touched.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use futures_util::StreamExt;
-use rhio_blobs::bucket::{BodyError, BucketError, Condition, Content, Etag, Labels, Object, Origin};
-use rhio_blobs::fetch::{FetchError, fetch};
+use rhio_blobs::bucket::{BucketError, Condition, Etag, Labels, Object, Origin};
 use rhio_core::catalog::Put;
 use rhio_core::object::ObjectKey;
-use rhio_core::wire::{CloseCode, Frame};
-use rhio_net::connection::Connection;
-use thiserror::Error;
-use tokio::sync::SemaphorePermit;
 use tracing::{debug, info};
 
-use crate::node::Node;
-use crate::trouble::Cause;
-use rhio_nats::state::StateError;
-use rhio_net::stream::{self, StreamError};
-
+use super::fetching::Landing;
+use super::land_error::LandError;
 use super::parts;
-use super::subscribing::BucketSubscription;
-use super::transfers::{Direction, Progress};
+use super::transfers::Direction;
 
-/// Content goes after everything else.
-const PRIORITY: i32 = -1;
-/// A fetch in which nothing arrives for this long is given up. Longer than a provider may take to read a large object
-/// again whose outboard it has lost, within reason: the reading goes on, and the next attempt finds it.
-const STALL: Duration = Duration::from_secs(60);
 /// Objects from this size on have their progress logged.
 const LARGE: u64 = 256 * 1024 * 1024;
-
-fn stall() -> Duration {
-    failpoint::setting("RHIO_TEST_STALL_SECONDS").map_or(STALL, Duration::from_secs)
-}
-
-/// Why an object did not land.
-#[derive(Debug, Error)]
-pub enum LandError {
-    /// The local bucket.
-    #[error("{0}")]
-    Bucket(#[from] BucketError),
-    /// The state stream.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The connection.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The content did not come, or was not what was signed.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// Nothing came.
-    #[error("no content came for {} s", stall().as_secs())]
-    Stalled,
-    /// It must be tried again from the beginning.
-    #[error("{0}")]
-    Again(&'static str),
-    /// The node stops.
-    #[error("the node stops")]
-    Stopped,
-    /// The author said something newer of it.
-    #[error("superseded")]
-    Superseded,
-}
-
-impl From<&LandError> for Cause {
-    fn from(error: &LandError) -> Self {
-        match error {
-            LandError::Bucket(error) => error.into(),
-            LandError::State(error) => error.into(),
-            LandError::Stream(error) => error.into(),
-            LandError::Fetch(error) => match error {
-                FetchError::Reset { code } => CloseCode::from_code(*code).into(),
-                FetchError::Lost { .. } => Self::ConnectionLost,
-                FetchError::Ended { .. } => Self::PeerUnavailable,
-                FetchError::Violation { .. } | FetchError::Size { .. } | FetchError::Excess => Self::Violation,
-                FetchError::Range { .. } => Self::Internal,
-            },
-            LandError::Stalled => Self::NoProgress,
-            LandError::Again(_) | LandError::Superseded => Self::ObjectChanging,
-            LandError::Stopped => Self::Internal,
-        }
-    }
-}
-
-impl LandError {
-    /// Whether the connection to the author is gone, or the node stops.
-    pub fn is_connection(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Stopped | Self::Fetch(FetchError::Lost { .. }))
-    }
-
-    /// Whether the peer can't send it now.
-    pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Fetch(FetchError::Reset { code })
-            if matches!(CloseCode::from_code(*code), CloseCode::Unavailable | CloseCode::Refused))
-    }
-
-    /// Whether the peer sent what can't be accepted.
-    pub fn is_violation(&self) -> bool {
-        matches!(self, Self::Fetch(error) if error.is_violation())
-    }
-}
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,13 +26,6 @@ pub enum Landed {
     Here(Etag),
     /// Somebody else's object has the key; it is left alone.
     Conflict,
-}
-
-/// What is needed to bring an object here.
-pub(super) struct Landing {
-    pub(super) node: Node,
-    pub(super) subscription: Arc<BucketSubscription>,
-    pub(super) connection: Connection,
 }
 
 impl Landing {
@@ -223,63 +127,6 @@ impl Landing {
             failpoint::hit("object-removed");
         }
         Ok(())
-    }
-
-    /// Waits for a share of what may be under way at once.
-    pub(super) async fn permits(&self, count: u32) -> Result<SemaphorePermit<'_>, LandError> {
-        self.node.blobs.landing.acquire_many(count).await.map_err(|_| LandError::Stopped)
-    }
-
-    /// Asks the author for a range of an object's content.
-    pub(super) async fn fetch(
-        &self,
-        put: &Put,
-        range: Range<u64>,
-        progress: &Progress,
-    ) -> Result<(Content, Watch), LandError> {
-        let (mut writer, reader) = stream::open(&self.connection).await?;
-        writer.set_priority(PRIORITY);
-        writer.send(&Frame::Blob).await?;
-        let (send, recv) = (writer.into_stream()?, reader.into_stream()?);
-        let len = range.end - range.start;
-        let watch = Watch::default();
-        let (seen, count) = (watch.clone(), progress.counter());
-        let body = fetch(recv, send, put.hash, put.size, range);
-        let body = futures_util::stream::unfold(Some(body), move |body| {
-            let (seen, count) = (seen.clone(), count.clone());
-            async move {
-                let mut body = body?;
-                let error = match tokio::time::timeout(stall(), body.next()).await {
-                    Ok(Some(Ok(bytes))) => {
-                        count.add(bytes.len() as u64);
-                        failpoint::hit("bytes-verified");
-                        return Some((Ok(bytes), Some(body)));
-                    }
-                    Ok(None) => return None,
-                    Ok(Some(Err(error))) => LandError::Fetch(error),
-                    Err(_) => LandError::Stalled,
-                };
-                let words = error.to_string();
-                seen.note(error);
-                Some((Err(BodyError(words)), None))
-            }
-        });
-        Ok((Content { len, body: Box::pin(body) }, watch))
-    }
-}
-
-/// Why content failed, which a bucket only tells as words.
-#[derive(Clone, Default)]
-pub(super) struct Watch(Arc<Mutex<Option<LandError>>>);
-
-impl Watch {
-    fn note(&self, error: LandError) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    /// What really happened when a bucket reports an error.
-    pub(super) fn explain(&self, error: BucketError) -> LandError {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(LandError::Bucket(error))
     }
 }
 

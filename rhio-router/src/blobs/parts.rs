@@ -21,7 +21,8 @@ use tracing::{debug, info, warn};
 use crate::node::{Node, now_micros};
 use rhio_nats::state::Note;
 
-use super::landing::{LandError, Landing};
+use super::fetching::Landing;
+use super::land_error::LandError;
 use super::transfers::Progress;
 
 /// Usual bytes of a part.

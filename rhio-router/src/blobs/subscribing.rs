@@ -7,153 +7,37 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use rhio_blobs::bucket::{Bucket, BucketError};
-use rhio_core::id::PublicKey;
-use rhio_core::log::operation::OperationError;
+use rhio_blobs::bucket::BucketError;
 use rhio_core::object::ObjectKey;
 use rhio_core::wire::{CloseCode, Frame, Interest};
 use rhio_net::connection::Connection;
-use thiserror::Error;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::node::{Node, now_micros};
-use crate::settings::Deletes;
-use crate::status::{Count, Entry as Status, Refusal};
+use crate::node::Node;
+use crate::status::Refusal;
 use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::StateError;
 use rhio_net::stream::{self, StreamError};
 
+use super::fetching::Landing;
+use super::follow_error::FollowError;
 use super::following::{Driver, Noting, Storing};
 use super::holding::{Held, show};
-use super::landing::{LandError, Landing};
-use super::listing::Desk;
+use super::land_error::LandError;
 use super::parts;
+use super::subscription::BucketSubscription;
 
 /// Waits between attempts after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long this process stands back after another one has moved its cursor.
 const STAND_BACK: Duration = Duration::from_secs(10);
-/// Without an operation for this long, while the author has more, the connection is closed and made anew.
-pub(super) const STALL: Duration = Duration::from_secs(20);
 /// How long the state stream may take to answer when a session ends.
 const ANSWER: Duration = Duration::from_secs(10);
-
-/// One subscription.
-#[derive(Debug)]
-pub struct BucketSubscription {
-    /// The author's bucket.
-    pub remote: String,
-    /// The local bucket.
-    pub bucket: Arc<dyn Bucket>,
-    /// Whose it is.
-    pub author: PublicKey,
-    /// What becomes of an object here that the author deletes.
-    pub deletes: Deletes,
-    /// Objects whose content was here already.
-    pub copied: AtomicU64,
-    /// The operator wants the deletes that are held to be followed.
-    pub confirmed: Notify,
-    pub(super) holds: AtomicBool,
-    /// Objects that are here, and their bytes.
-    pub(super) here: (AtomicU64, AtomicU64),
-    /// Answers which objects there are.
-    pub desk: Desk,
-    /// What an operator sees of it.
-    pub status: Status,
-    /// Ends its task.
-    pub stop: CancellationToken,
-}
-
-impl BucketSubscription {
-    /// A subscription that has not begun.
-    pub fn new(
-        remote: String,
-        bucket: Arc<dyn Bucket>,
-        author: PublicKey,
-        deletes: Deletes,
-        stop: CancellationToken,
-    ) -> Self {
-        let name = format!("subscription to bucket '{remote}' of {} into '{}'", author.short(), bucket.name());
-        Self {
-            remote,
-            bucket,
-            author,
-            deletes,
-            copied: AtomicU64::new(0),
-            confirmed: Notify::new(),
-            holds: AtomicBool::new(false),
-            here: Default::default(),
-            desk: Desk::default(),
-            status: Status::new(name),
-            stop,
-        }
-    }
-
-    /// Whether deletes wait for an operator's word.
-    pub fn holds_deletes(&self) -> bool {
-        self.holds.load(Ordering::Relaxed)
-    }
-
-    /// The author's objects that are here.
-    pub fn here(&self) -> Count {
-        Count { messages: self.here.0.load(Ordering::Relaxed), bytes: self.here.1.load(Ordering::Relaxed) }
-    }
-
-    /// Names this subscription's copies and notes: 16 hex digits.
-    pub(super) fn id(&self) -> String {
-        blake3::hash(format!("bucket {}", self.bucket.name()).as_bytes()).to_hex()[..16].to_owned()
-    }
-}
-
-/// Why following stopped.
-#[derive(Debug, Error)]
-pub enum FollowError {
-    /// The local bucket.
-    #[error("local {0}")]
-    Bucket(#[from] BucketError),
-    /// The state stream.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The author's stream.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    /// The author sent what can't be accepted.
-    #[error("the author's node sent what can't be accepted: {1}")]
-    Violation(Refusal, String),
-    /// Something that concerns more than one object.
-    #[error(transparent)]
-    Land(LandError),
-    /// Nothing moves.
-    #[error("no progress for {} s although the author has more; the connection is made anew", STALL.as_secs())]
-    Stalled,
-}
-
-impl From<&FollowError> for Cause {
-    fn from(error: &FollowError) -> Self {
-        match error {
-            FollowError::Bucket(error) => error.into(),
-            FollowError::State(error) => error.into(),
-            FollowError::Stream(error) => error.into(),
-            FollowError::Violation(..) => Self::Violation,
-            FollowError::Land(error) => error.into(),
-            FollowError::Stalled => Self::NoProgress,
-        }
-    }
-}
-
-impl From<OperationError> for FollowError {
-    fn from(error: OperationError) -> Self {
-        Self::Violation((&error).into(), error.to_string())
-    }
-}
 
 /// Follows one subscription until stopped.
 pub async fn run(node: Node, subscription: Arc<BucketSubscription>) {
@@ -286,8 +170,4 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
 fn refuse(subscription: &BucketSubscription, connection: &Connection, error: &FollowError, code: CloseCode) {
     warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
     stream::close(connection, code);
-}
-
-pub(super) fn now_ms() -> u64 {
-    now_micros() / 1000
 }

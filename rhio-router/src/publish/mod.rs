@@ -14,3 +14,4 @@ pub mod session;
 pub mod watching;
 
 mod recovery;
+mod seal_error;

@@ -14,11 +14,11 @@ use tracing::{debug, info, warn};
 
 use crate::node::{Node, now_micros};
 use rhio_nats::source::SourceStream;
-use rhio_nats::state::{LogSubject, StateError};
+use rhio_nats::state::LogSubject;
 use rhio_net::stream;
 
 use super::registry::Publication;
-use super::sealing::SealError;
+use super::seal_error::{Doubt, SealError};
 
 /// How long readers have to answer before the log is closed rather than continued.
 const GRACE: Duration = Duration::from_secs(5);
@@ -39,17 +39,6 @@ pub struct Recovered {
     pub state_seq: u64,
     /// The logs before it.
     pub closed: Vec<LogState>,
-}
-
-/// What a subscriber's word has made doubtful.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// Nothing.
-    None,
-    /// It holds more than this node.
-    Behind,
-    /// It holds something else.
-    Diverged,
 }
 
 struct Known {
@@ -306,13 +295,4 @@ async fn check_record(source: &SourceStream, tail: Tail) -> Result<TailRecord, S
         }
     };
     Ok(TailRecord::Forgotten(Position { seq: held, time: through.time }))
-}
-
-impl From<StateError> for SealError {
-    fn from(error: StateError) -> Self {
-        match error {
-            StateError::Refused { .. } => Self::OtherWriter,
-            error => Self::State(error),
-        }
-    }
 }

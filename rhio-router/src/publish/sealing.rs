@@ -14,19 +14,18 @@ use rhio_core::log::commit::Commit;
 use rhio_core::record::SourceRecord;
 use rhio_core::seal::Sealer;
 use rhio_nats::client::Ack;
-use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use crate::node::{Node, now_micros};
 use crate::status::{Count, Entry};
-use crate::trouble::Cause;
 use rhio_nats::source::{Delivered, SourceError, SourceStream};
 use rhio_nats::state::{LogSubject, StateError, StateStore};
 
 use super::live::{Applied, LiveLog};
-use super::recovery::{Doubt, Recovered, find_log};
+use super::recovery::{Recovered, find_log};
 use super::registry::{Logs, Publication};
+use super::seal_error::{Doubt, SealError};
 
 /// Waits between attempts after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -38,37 +37,6 @@ const CHECK: Duration = Duration::from_secs(1);
 const PRUNE: Duration = Duration::from_secs(30);
 /// Messages taken at once before anything else is looked at.
 const BURST: usize = 512;
-
-/// Why sealing stopped.
-#[derive(Debug, Error)]
-pub enum SealError {
-    /// The source's stream.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The state stream.
-    #[error(transparent)]
-    State(StateError),
-    /// Another process with this key.
-    #[error(
-        "another process with the same private key appends to this log; this one stands back. Run one rhio per key, \
-         or give each its own key"
-    )]
-    OtherWriter,
-    /// Something happened that makes it necessary to look where the log ends.
-    #[error("{0}")]
-    Recover(&'static str, Doubt),
-}
-
-impl From<&SealError> for Cause {
-    fn from(error: &SealError) -> Self {
-        match error {
-            SealError::Source(error) => error.into(),
-            SealError::State(error) => error.into(),
-            SealError::OtherWriter => Self::SameKey,
-            SealError::Recover(..) => Self::StateFailed,
-        }
-    }
-}
 
 /// Seals one publication until stopped.
 pub async fn run(node: Node, publication: Arc<Publication>) {

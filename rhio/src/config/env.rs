@@ -1,7 +1,7 @@
 //! Environment variables and options, laid over what the file says.
 
+use super::given::{Environment, Overrides};
 use super::reader::{Notes, nearest};
-use super::source::{Environment, Overrides};
 use super::tree::{self, Key, Node, Origin, Value};
 
 const PREFIX: &str = "RHIO_";

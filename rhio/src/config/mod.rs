@@ -7,6 +7,7 @@ mod checks;
 mod decode;
 mod env;
 mod error;
+mod given;
 mod network;
 mod reader;
 mod source;
@@ -21,13 +22,14 @@ use rhio_core::subject::Filter;
 pub use crate::logging::LogFormat;
 pub use crate::otlp::Tracing;
 pub use error::{ConfigError, Problem};
+pub use given::{Environment, Overrides, environment};
 pub use rhio_core::secret::Secret;
 pub use rhio_nats::settings::{ClientCert, Credentials, DEFAULT_STATE_STREAM, Endpoint, Nats, State, Storage, Tls};
 pub use rhio_net::settings::{DEFAULT_BIND_PORT, NodeEndpoint};
 pub use rhio_router::settings::{
     DEFAULT_S3_POLL_INTERVAL, DEFAULT_S3_REGION, Deletes, Import, S3, S3Credentials, S3Endpoint,
 };
-pub use source::{Environment, Loaded, Overrides, environment, load, load_from};
+pub use source::{Loaded, load, load_from};
 
 /// HTTP port, unless set.
 pub const DEFAULT_HTTP_BIND_PORT: u16 = 3000;

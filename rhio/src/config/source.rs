@@ -1,11 +1,11 @@
 //! Where a configuration comes from.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::env::{overlay_environment, overlay_options};
 use super::error::{ConfigError, Problem};
+use super::given::{Environment, Overrides};
 use super::reader::Notes;
 use super::tree::{self, Node, Origin, Value};
 use super::{Config, decode};
@@ -16,26 +16,6 @@ const FILE_NAME: &str = "config.yaml";
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 8 << 20;
 
-/// What the command line sets. `None` leaves it to environment, file and default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// The configuration file; it must exist.
-    pub config: Option<PathBuf>,
-    /// `--bind-port`
-    pub bind_port: Option<u16>,
-    /// `--http-bind-port`
-    pub http_bind_port: Option<u16>,
-    /// `--private-key-path`
-    pub private_key_path: Option<PathBuf>,
-    /// `--blobs-dir`
-    pub blobs_dir: Option<PathBuf>,
-    /// `--log-level`
-    pub log_level: Option<String>,
-}
-
-/// Environment variables.
-pub type Environment = BTreeMap<String, String>;
-
 /// A configuration without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -45,11 +25,6 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// What is odd but harmless, one line each, for the log.
     pub warnings: Vec<String>,
-}
-
-/// The process's own variables. One that is not UTF-8 is of no use to us and left out.
-pub fn environment() -> Environment {
-    std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?))).collect()
 }
 
 /// Reads the configuration, looking for the file in the working directory and in the user's configuration folder.

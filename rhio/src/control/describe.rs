@@ -10,7 +10,7 @@ use rhio_core::log::operation::Operation;
 use rhio_net::records::PeerReport;
 use rhio_router::apply::subscription::Subscription;
 use rhio_router::blobs::publication::BucketPublication;
-use rhio_router::blobs::subscribing::BucketSubscription;
+use rhio_router::blobs::subscription::BucketSubscription;
 use rhio_router::blobs::transfers;
 use rhio_router::publish::readership::Readership;
 use rhio_router::publish::registry::Publication;

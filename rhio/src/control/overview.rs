@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use rhio_nats::state::StateError;
 use rhio_router::apply::subscription::Subscription;
 use rhio_router::blobs::publication::BucketPublication;
-use rhio_router::blobs::subscribing::BucketSubscription;
+use rhio_router::blobs::subscription::BucketSubscription;
 use rhio_router::metrics::Metrics;
 use rhio_router::node::Node;
 

@@ -24,7 +24,7 @@ use rhio_nats::client::ClientError;
 use rhio_nats::service::{Request, Service};
 use rhio_router::blobs::failure::Failure;
 use rhio_router::blobs::file_import::{self, Wish};
-use rhio_router::blobs::subscribing::BucketSubscription;
+use rhio_router::blobs::subscription::BucketSubscription;
 use rhio_router::node::Node;
 
 /// The service's name.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::Response;
 
-use super::send::words;
+use super::words::words;
 use crate::bucket::{Body, BodyError, BucketError, Content};
 
 /// Progress is seen in steps of at most this, so that a slow link does not look like none.

@@ -8,6 +8,7 @@ mod headers;
 mod request;
 mod send;
 mod server;
+mod words;
 mod xml;
 
 use std::fmt;

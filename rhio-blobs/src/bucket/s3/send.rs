@@ -1,6 +1,5 @@
 //! Sending requests, and what failures mean.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::timeout;
 
 use super::body::{Outgoing, Progress};
 use super::request::Request;
+use super::words::words;
 use super::{S3Bucket, xml};
 use crate::bucket::{BucketError, Condition, Content, Denied};
 
@@ -256,20 +256,6 @@ impl SendError {
             Self::Stalled(time) => format!("no byte moved for {} s", time.as_secs_f64()),
         }
     }
-}
-
-/// An error with what caused it.
-pub(super) fn words(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// A server's words, fit for a log.

@@ -1,5 +1,7 @@
 //! Dependencies between crates point one way, and what a library is for is behind one crate.
 
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
