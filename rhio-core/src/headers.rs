@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Names the author: 64 hex digits. A message that carries it came through rhio and is never published again.
 pub const PUBLIC_KEY: &str = "X-Rhio-PublicKey";
-/// Names the operation: the hash in 64 hex digits, `/`, and the record's index in it.
+/// Names the operation: the first 16 hex digits of its hash, `/`, and the record's index in it.
 pub const OPERATION: &str = "X-Rhio-Operation";
 /// Names the place at the author: the life of the author's stream ([`LogDescriptor::life`]), `/`, the sequence number
 /// there, `/`, and the time there in nanoseconds. This is what a restart reads back to learn what has been written

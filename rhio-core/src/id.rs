@@ -104,6 +104,14 @@ id32!(
     BlobHash
 );
 
+impl OpHash {
+    /// What names the operation in a replicated message's headers: its first 16 hex digits. The whole hash would take
+    /// 48 bytes more of every message; within one author's logs these are enough.
+    pub fn mark(&self) -> String {
+        hex::encode(&self.0[..8])
+    }
+}
+
 impl PublicKey {
     /// Takes 32 bytes that must be a point on the curve.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, IdError> {

@@ -232,6 +232,11 @@ fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
     inside.is_some_and(|inside| inside.is::<rustls::Error>())
 }
 
+/// None of the servers has answered in this time.
+pub(crate) fn silent(config: &Nats, after: Duration) -> ConnectError {
+    ConnectError::Unreachable { servers: addresses(config), reason: format!("no answer within {} s", after.as_secs()) }
+}
+
 fn addresses(config: &Nats) -> String {
     config.endpoint.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -40,6 +40,8 @@ pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Never: the connection is not made again.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long all servers of the list together may take to answer.
+const OPEN: Duration = Duration::from_secs(20);
 /// Acknowledgements that may wait to be read.
 const ACKS: usize = 256 * 1024;
 
@@ -159,9 +161,11 @@ impl Sink {
     ) -> Result<Self, SinkError> {
         let settings = ConnectSettings { subscription_capacity: ACKS, ..ConnectSettings::default() };
         let lost = CancellationToken::new();
-        let (event, connected) = (lost.clone(), Arc::new(AtomicBool::new(false)));
+        // Until there is a connection the servers of the list are tried, one after the other; afterwards none is.
+        let connected = Arc::new(AtomicBool::new(false));
+        let (event, is_connected) = (lost.clone(), Arc::clone(&connected));
         let servers: Vec<_> = config.endpoint.iter().map(settings::Endpoint::url).collect();
-        let client = connect::options(config, &format!("writes {name}"), settings)?
+        let connecting = connect::options(config, &format!("writes {name}"), settings)?
             .event_callback(move |e| {
                 if matches!(e, Event::Disconnected | Event::Closed | Event::SlowConsumer(_)) {
                     event.cancel();
@@ -170,14 +174,17 @@ impl Sink {
             })
             .reconnect_delay_callback(
                 move |_| {
-                    if connected.swap(true, Ordering::Relaxed) { NEVER } else { Duration::ZERO }
+                    if is_connected.load(Ordering::Relaxed) { NEVER } else { Duration::ZERO }
                 },
             )
             .skip_subject_validation(true)
             .client_capacity(8192)
-            .connect(servers)
-            .await
-            .map_err(|error| connect::explain(config, &error))?;
+            .connect(servers);
+        let client = match tokio::time::timeout(OPEN, connecting).await {
+            Ok(client) => client.map_err(|error| connect::explain(config, &error))?,
+            Err(_) => return Err(connect::silent(config, OPEN).into()),
+        };
+        connected.store(true, Ordering::Relaxed);
         let client = Client { sdk: client };
         let context = jetstream::new(client.sdk.clone());
         let stream = context.get_stream(name).await.map_err(|error| {
@@ -247,7 +254,7 @@ impl Sink {
 
     /// What the headers of an operation's records have in common.
     pub fn stamp(life: &str, operation: OpHash) -> Stamp {
-        Stamp { operation: format!("{operation}/"), source: format!("{life}/") }
+        Stamp { operation: format!("{}/", operation.mark()), source: format!("{life}/") }
     }
 
     /// Sends a record. With a `mark`, which has to be unique among those under way, its answer comes from

@@ -23,7 +23,7 @@ fn replicated(published: &[Record]) -> Vec<Record> {
         let mut record = record.clone();
         record.sequence = index as u64 + 1;
         record.headers.insert("X-Rhio-PublicKey".into(), vec![AUTHOR.into()]);
-        let operation = format!("{:064x}/{}", index / 3, index % 3);
+        let operation = format!("{:016x}/{}", index / 3, index % 3);
         record.headers.insert("X-Rhio-Source".into(), vec![operation.clone()]);
         record.headers.insert("X-Rhio-Operation".into(), vec![operation]);
         record
@@ -122,7 +122,7 @@ fn bad_marks_are_malformed() {
     let source = published(4);
     let mut destination = replicated(&source);
     destination[1].headers.remove("X-Rhio-Operation");
-    destination[3].headers.insert("X-Rhio-Operation".into(), vec![format!("{:064x}/0", 0)]);
+    destination[3].headers.insert("X-Rhio-Operation".into(), vec![format!("{:016x}/0", 0)]);
     let report = compare(&source, &destination, ">", AUTHOR);
     assert_eq!(report.malformed.count, 2, "{report}");
     assert!(report.to_string().contains("0 values of X-Rhio-Operation"), "{report}");

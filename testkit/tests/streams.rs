@@ -19,7 +19,7 @@ async fn copy(source: &Client, destination: &Client) {
             values.iter().for_each(|value| headers.append(name, value.as_str()));
         }
         headers.insert("X-Rhio-PublicKey", AUTHOR);
-        headers.insert("X-Rhio-Operation", format!("{:064x}/0", index));
+        headers.insert("X-Rhio-Operation", format!("{:016x}/0", index));
         let stored = context.publish_with_headers(record.subject, headers, record.payload).await;
         stored.expect("it is sent").await.expect("it is stored");
     }

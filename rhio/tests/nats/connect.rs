@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::SOON;
 use common::login::{Certificates, client_tls, creds, operator_mode};
 use nkeys::KeyPair;
 use rhio::config::{self, Credentials, Nats, Secret, Tls};
@@ -221,13 +222,17 @@ async fn a_subscription_drops_messages_only_beyond_its_capacity() {
     let settings = ConnectSettings { subscription_capacity: 8, ..ConnectSettings::default() };
     let client = connect(&nats(&server, None), "test", settings).await.unwrap();
     let mut slow = client.subscribe("x").await.unwrap();
+    let mut end = client.subscribe("end").await.unwrap();
+    // What comes back tells that the server has read the subscriptions before it.
+    client.publish("end", "".into()).await.unwrap();
+    tokio::time::timeout(SOON, end.next()).await.expect("in time").unwrap();
     let sender = connect(&nats(&server, None), "sender", ConnectSettings::default()).await.unwrap();
     for _ in 0..20 {
         sender.publish("x", "y".into()).await.unwrap();
     }
-    sender.flush().await.unwrap();
-    // What is answered on this connection comes after what was sent to it before.
-    client.flush().await.unwrap();
+    // It comes behind everything that was sent before it.
+    sender.publish("end", "".into()).await.unwrap();
+    tokio::time::timeout(SOON, end.next()).await.expect("in time").unwrap();
     let kept = std::iter::from_fn(|| slow.next().now_or_never().flatten()).count();
     assert!((8..20).contains(&kept), "{kept}");
 }

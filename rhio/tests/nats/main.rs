@@ -1,4 +1,5 @@
-//! Logging in at real NATS servers.
+//! Logging in at real NATS servers, and several of them in a list.
 
 mod auth;
 mod connect;
+mod servers;

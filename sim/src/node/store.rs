@@ -128,7 +128,7 @@ pub fn headers_of(descriptor: &LogDescriptor, operation: &Operation, record: &Ou
     let Position { seq, time } = record.position;
     vec![
         (headers::PUBLIC_KEY.to_owned(), descriptor.author.to_string()),
-        (headers::OPERATION.to_owned(), format!("{}/{}", operation.hash(), record.index)),
+        (headers::OPERATION.to_owned(), format!("{}/{}", operation.hash().mark(), record.index)),
         (headers::SOURCE.to_owned(), format!("{}/{seq}/{time}", descriptor.life())),
     ]
 }

@@ -51,13 +51,13 @@ pub(super) fn differences(published: &Record, arrived: &Record) -> Vec<String> {
 pub(super) fn operation(record: &Record) -> Result<(&str, u64), String> {
     let values = record.headers.get(OPERATION).map(Vec::as_slice).unwrap_or_default();
     let [value] = values else { return Err(format!("{} values of {OPERATION} instead of one", values.len())) };
-    let hex = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex = |text: &str| text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     value
         .split_once('/')
         .filter(|(hash, index)| hex(hash) && digits(index))
         .and_then(|(hash, index)| Some((hash, index.parse().ok()?)))
-        .ok_or_else(|| format!("{OPERATION} is {value:?} and not <64 hex digits>/<index>"))
+        .ok_or_else(|| format!("{OPERATION} is {value:?} and not <16 hex digits>/<index>"))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn operations_are_a_hash_and_an_index() {
-        let hash = "0123456789abcdef".repeat(4);
+        let hash = "0123456789abcdef".to_owned();
         assert_eq!(operation(&record(&[(OPERATION, &format!("{hash}/17"))])), Ok((hash.as_str(), 17)));
         for bad in ["", "17", &hash, &format!("{hash}/"), &format!("{hash}/-1"), &format!("{}/1", hash.to_uppercase())]
         {
