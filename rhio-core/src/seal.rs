@@ -16,8 +16,12 @@ use crate::record::{Position, SourceRecord};
 use crate::wire::batch::TARGET_BATCH_LEN;
 
 mod recover;
+mod settle;
+mod source;
 
 pub use recover::{Evidence, Plan, TailRecord, Unsettled, recover};
+pub use settle::{Answer, Given, Holder, OwnLog, take_back};
+pub use source::{SourceEnd, tail_record};
 
 /// Canonical bytes that may wait to be sealed before the sealer takes no more.
 pub const QUEUE_BYTES: usize = 4 * 1024 * 1024;

@@ -37,6 +37,8 @@ pub enum Broken {
     SkipCreated,
     /// The author publishes again what came through rhio.
     Echo,
+    /// The subscriber begins a log before it is done with those that were closed before it.
+    SkipTurn,
 }
 
 /// A node.

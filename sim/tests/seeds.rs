@@ -136,3 +136,8 @@ fn a_local_stream_created_again_behind_the_subscribers_back_is_noticed() {
 fn an_echo_is_noticed() {
     is_noticed(Broken::Echo);
 }
+
+#[test]
+fn a_log_that_is_begun_before_its_turn_is_noticed() {
+    is_noticed(Broken::SkipTurn);
+}

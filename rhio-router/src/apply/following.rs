@@ -7,6 +7,7 @@ use std::time::Duration;
 use rhio_core::apply::Violation;
 use rhio_core::id::LogId;
 use rhio_core::log::descriptor::Kind;
+use rhio_core::log::start::startable;
 use rhio_core::wire::{CloseCode, Frame, Interest, LogState};
 use rhio_net::connection::Connection;
 use tokio::sync::watch;
@@ -121,7 +122,7 @@ async fn attend(
             // Its messages may come through another log from now on, which must begin where this one ends.
             return Err(StreamError::Closed(CloseCode::Done).into());
         }
-        for state in startable(&list, &done) {
+        for state in startable(&list, |state| done.contains(&state.descriptor.id())) {
             let log = state.descriptor.id();
             if running.insert(log) {
                 let (node, subscription) = (node.clone(), Arc::clone(subscription));
@@ -165,17 +166,4 @@ async fn next_logs(subscription: &Subscription, reader: &mut FrameReader) -> Res
         return Err(Violation::Frame("a log that was not asked for").into());
     }
     Ok(logs)
-}
-
-/// Logs whose turn it is: every earlier log of the same stream that is about the same subjects is done.
-fn startable<'a>(logs: &'a [LogState], done: &HashSet<LogId>) -> Vec<&'a LogState> {
-    let before = |log: &LogState, earlier: &LogState| {
-        earlier.closed
-            && earlier.descriptor.epoch < log.descriptor.epoch
-            && earlier.descriptor.overlaps(&log.descriptor)
-            && !done.contains(&earlier.descriptor.id())
-    };
-    let ready =
-        |log: &&LogState| !done.contains(&log.descriptor.id()) && !logs.iter().any(|earlier| before(log, earlier));
-    logs.iter().filter(ready).collect()
 }

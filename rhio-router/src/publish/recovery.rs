@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use rhio_core::id::{PublicKey, SourceSeq};
-use rhio_core::log::chain::Chain;
 use rhio_core::log::commit::Commit;
-use rhio_core::log::descriptor::{Kind, LogDescriptor, Source};
-use rhio_core::log::operation::Operation;
+use rhio_core::log::descriptor::{LogDescriptor, Source};
 use rhio_core::record::Position;
-use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, Unsettled, recover};
-use rhio_core::wire::{Frame, LogState, Pull, Want};
+use rhio_core::seal::{self, Answer, Evidence, Given, Holder, OwnLog, Plan, SourceEnd, Tail, TailRecord, Unsettled};
+use rhio_core::seal::{recover, tail_record};
+use rhio_core::wire::{Frame, LogState, Pull};
 use tracing::{debug, info, warn};
 
 use crate::node::{Node, now_micros};
-use rhio_nats::source::SourceStream;
-use rhio_nats::state::LogSubject;
-use rhio_net::stream;
+use rhio_nats::source::{SourceError, SourceStream};
+use rhio_nats::state::{LogSubject, StateError};
+use rhio_net::connection::Connection;
+use rhio_net::stream::{self, FrameReader, FrameWriter};
 
 use super::registry::Publication;
 use super::seal_error::{Doubt, SealError};
@@ -72,7 +72,7 @@ pub async fn find_log(
             evidence.all_answered = take_back(node, publication, last).await? && doubt != Doubt::Diverged;
         }
         evidence.tail = Some(last.tail);
-        evidence.record = check_record(source, last.tail).await?;
+        evidence.record = tail_record(&End(source), last.tail).await?;
     }
     let plan = recover(evidence);
     let mut closed: Vec<LogState> = known.iter().map(closed_state).collect();
@@ -218,81 +218,80 @@ async fn take_back(node: &Node, publication: &Publication, log: &mut Known) -> R
 }
 
 /// Asks one reader. `false` when it did not answer to the end.
-async fn ask(
-    node: &Node,
-    log: &mut Known,
-    peer: PublicKey,
-    connection: &rhio_net::connection::Connection,
-) -> Result<bool, SealError> {
-    let id = log.descriptor.id();
-    let mut chain = Chain::new(node.me, id, Kind::Messages).at(log.tail.head, log.tail.total);
-    let held = chain.head().map(|head| head.hash);
-    let pull = Pull { log: id, next: chain.next(), held, want: Want::Settle };
-    let Ok((mut writer, mut reader)) = stream::open(connection).await else { return Ok(false) };
-    if writer.send(&Frame::Pull(pull)).await.is_err() {
-        return Ok(false);
-    }
-    let mut taken = 0u64;
-    loop {
-        let frame = match tokio::time::timeout(NEXT, reader.next()).await {
-            Ok(Ok(Some(frame))) => frame,
-            _ => return Ok(false),
-        };
-        let raw = match frame {
-            Frame::Batch(batch) => batch.operation,
-            Frame::End => break,
-            _ => return Ok(false),
-        };
-        // Our own signature, and the chain from what the state stream still has: nobody can slip anything in.
-        let operation = match Operation::verify(raw) {
-            Ok(operation) => operation,
-            Err(error) => {
-                warn!(peer = %peer, %error, "a reader returned what this node did not sign");
-                return Ok(true);
-            }
-        };
-        if operation.seq() < chain.next() {
-            continue;
-        }
-        if chain.accept(&operation).is_err() {
-            warn!(peer = %peer, "a reader holds operations that do not continue this node's log");
-            return Ok(false);
-        }
-        let commit = Commit::own(operation.raw().clone());
-        log.state_seq = node.state.append(&log.subject, &commit, log.state_seq).await?;
-        log.tail = Tail::after(&operation);
-        failpoint::hit("operation-taken-back");
-        taken += 1;
+async fn ask(node: &Node, log: &mut Known, peer: PublicKey, connection: &Connection) -> Result<bool, SealError> {
+    let mut reader = Asked { connection, stream: None };
+    let mut own = Own { node, subject: &log.subject, last: &mut log.state_seq, taken: 0 };
+    let answer = seal::take_back(&log.descriptor, &mut log.tail, &mut reader, &mut own).await?;
+    let taken = own.taken;
+    match answer {
+        Answer::Foreign => warn!(peer = %peer, "a reader returned what this node did not sign"),
+        Answer::Astray => warn!(peer = %peer, "a reader holds operations that do not continue this node's log"),
+        Answer::Whole | Answer::Silent => {}
     }
     if taken > 0 {
         warn!(peer = %peer, operations = taken, "took back operations that the state stream had lost");
     }
-    Ok(true)
+    Ok(answer.is_settled())
 }
 
-/// Compares the end of the log with what the source's stream holds there.
-///
-/// Looking at the last record alone would not do: the stream may have forgotten it and have given its number to another
-/// message that was deleted since, which looks as if the record had expired. Whatever was stored later than the record
-/// must have a greater sequence number; the first such message decides.
-async fn check_record(source: &SourceStream, tail: Tail) -> Result<TailRecord, SealError> {
-    let through = tail.through;
-    if tail.head.is_none() {
-        return Ok(TailRecord::Held);
+/// A reader that is asked what it holds.
+struct Asked<'a> {
+    connection: &'a Connection,
+    stream: Option<(FrameWriter, FrameReader)>,
+}
+
+impl Holder for Asked<'_> {
+    async fn ask(&mut self, pull: Pull) -> bool {
+        let Ok((mut writer, reader)) = stream::open(self.connection).await else { return false };
+        let sent = writer.send(&Frame::Pull(pull)).await.is_ok();
+        self.stream = Some((writer, reader));
+        sent
     }
-    let later = source.first_after(through.time).await?;
-    let (_, _, last) = source.bounds().await?;
-    let held = match later {
-        Some(first) if first <= through.seq => SourceSeq(first.0.saturating_sub(1)),
-        _ if last < through.seq => last,
-        _ => {
-            return Ok(match source.time_of(through.seq).await? {
-                Some(time) if time == through.time => TailRecord::Held,
-                None => TailRecord::Expired,
-                // A queue can't be asked by time: from the beginning, then. What is known is left out.
-                Some(_) => TailRecord::Forgotten(Position::default()),
-            });
+
+    async fn next(&mut self) -> Option<Given> {
+        let (_, reader) = self.stream.as_mut()?;
+        match tokio::time::timeout(NEXT, reader.next()).await {
+            Ok(Ok(Some(Frame::Batch(batch)))) => Some(Given::Operation(batch.operation)),
+            Ok(Ok(Some(Frame::End))) => Some(Given::End),
+            _ => None,
         }
-    };
-    Ok(TailRecord::Forgotten(Position { seq: held, time: through.time }))
+    }
+}
+
+/// This node's log in its state stream.
+struct Own<'a> {
+    node: &'a Node,
+    subject: &'a LogSubject,
+    last: &'a mut u64,
+    taken: u64,
+}
+
+impl OwnLog for Own<'_> {
+    type Error = StateError;
+
+    async fn append(&mut self, commit: Commit) -> Result<(), StateError> {
+        *self.last = self.node.state.append(self.subject, &commit, *self.last).await?;
+        failpoint::hit("operation-taken-back");
+        self.taken += 1;
+        Ok(())
+    }
+}
+
+/// The source's stream, to be asked about the end of a log.
+struct End<'a>(&'a SourceStream);
+
+impl SourceEnd for End<'_> {
+    type Error = SourceError;
+
+    async fn first_after(&self, time: u64) -> Result<Option<SourceSeq>, SourceError> {
+        self.0.first_after(time).await
+    }
+
+    async fn last(&self) -> Result<SourceSeq, SourceError> {
+        self.0.bounds().await.map(|(_, _, last)| last)
+    }
+
+    async fn time_of(&self, seq: SourceSeq) -> Result<Option<u64>, SourceError> {
+        self.0.time_of(seq).await
+    }
 }

@@ -3,6 +3,7 @@
 use rhio_core::apply::{Cursor, Found};
 use rhio_core::id::{LocalSeq, LogId, PublicKey};
 use rhio_core::log::descriptor::LogDescriptor;
+use rhio_core::log::start::startable;
 use rhio_core::wire::{Floor, LogState, MAX_FLOORS};
 
 use super::store::{Stored, StoredLog, descriptor_subject, local_subject, logs_of, ops_subject, position_of, source};
@@ -75,10 +76,13 @@ impl Book {
         state.closed && state.head.is_none_or(|end| cursor.head.is_some_and(|head| head.seq >= end.seq))
     }
 
-    /// The log to pull: the first one, by life and epoch, that is not done.
-    pub fn pick<'a>(&self, listed: &'a [LogState]) -> Option<&'a LogState> {
-        let open = listed.iter().filter(|state| !self.is_done(state));
-        open.min_by_key(|state| (source(&state.descriptor).created, state.descriptor.epoch))
+    /// The log to pull: of those whose turn it is, the latest.
+    pub fn pick<'a>(&self, listed: &'a [LogState], broken: Option<Broken>) -> Option<&'a LogState> {
+        let mut ready = startable(listed, |state| self.is_done(state));
+        if broken == Some(Broken::SkipTurn) {
+            ready = listed.iter().filter(|state| !self.is_done(state)).collect();
+        }
+        ready.into_iter().max_by_key(|state| (source(&state.descriptor).created, state.descriptor.epoch))
     }
 
     /// What this node has from the other logs of the same life of the stream: earlier ones, and also later ones, as the

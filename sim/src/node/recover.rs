@@ -3,26 +3,21 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rhio_core::id::{LocalSeq, SourceSeq};
-use rhio_core::log::chain::Chain;
+use rhio_core::id::SourceSeq;
 use rhio_core::log::commit::Commit;
-use rhio_core::log::descriptor::{Kind, LogDescriptor, Source};
-use rhio_core::log::operation::Operation;
+use rhio_core::log::descriptor::{LogDescriptor, Source};
 use rhio_core::log::session::Refusal;
 use rhio_core::record::Position;
-use rhio_core::seal::{Evidence, Plan, Tail, TailRecord, recover as decide};
+use rhio_core::seal::{self, Evidence, OwnLog, Plan, SourceEnd, Tail, TailRecord, recover as decide, tail_record};
 use rhio_core::subject::Filter;
 
 use super::author::{End, Mind, Shared};
-use super::store::{StoredLog, descriptor_subject, logs_of, ops_subject, server_subject, source};
-use super::take;
+use super::store::{Stored, StoredLog, descriptor_subject, logs_of, ops_subject, server_subject, source};
+use super::take::Asked;
 use crate::config::Broken;
 use crate::exec::Cx;
-use crate::nats::{Info, Lost, Nats, Request, Which};
+use crate::nats::{Lost, Nats, Request, Which};
 use crate::world::MS;
-
-/// Operations that are taken back in one commit.
-const TAKEN_AT_ONCE: usize = 16;
 
 /// Where sealing begins.
 pub struct Start {
@@ -39,7 +34,7 @@ pub async fn recover(
     shared: &Rc<RefCell<Shared>>,
     mind: &mut Mind,
 ) -> Result<Start, End> {
-    let me = cx.with(|w| w.public_key(cx.node));
+    let (me, broken) = cx.with(|w| (w.public_key(cx.node), w.config.broken));
     let info = nats.info(Which::Data).await?;
     let messages = nats.state(None).await?;
     let logs = logs_of(&messages, me);
@@ -56,12 +51,15 @@ pub async fn recover(
         let server = messages.iter().rfind(|m| *m.subject == server_subject(id));
         let same_server = server.is_some_and(|m| m.payload == nats.server.to_string()) && refused.is_none();
         let mut all_answered = true;
-        if !same_server && cx.with(|w| w.config.broken) != Some(Broken::SkipRecall) {
+        if !same_server && broken != Some(Broken::SkipRecall) {
             all_answered = take_back(cx, nats, shared, &mut log).await? && refused != Some(Refusal::Diverged);
         }
         mind.operations.extend(log.operations().values().map(|op| op.hash()));
-        let tail = log.commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()));
-        let record = tail_record(cx, nats, info, tail).await?;
+        let tail = log.tail();
+        let record = match broken {
+            Some(Broken::SkipTailRecord) => TailRecord::Held,
+            _ => tail_record(&Users(nats), tail).await?,
+        };
         let decided = decide(Evidence { tail: Some(tail), same_server, all_answered, record });
         cx.note(|| {
             format!("author recovers {id:?}: same server {same_server}, all answered {all_answered}, {record:?}")
@@ -109,65 +107,59 @@ fn stand_back(newest: Option<&StoredLog>, mind: &mut Mind) -> Result<(), End> {
 
 /// Asks every reader for what it holds beyond the end of the log, and appends it. Returns whether all answered.
 async fn take_back(cx: &Cx, nats: &Nats, shared: &Rc<RefCell<Shared>>, log: &mut StoredLog) -> Result<bool, End> {
-    let id = log.descriptor.id();
-    let author = log.descriptor.author;
-    let end = log.commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()));
-    let known = Chain::new(author, id, Kind::Messages).at(end.head, end.total);
-    let mut taken: Vec<Operation> = Vec::new();
+    let descriptor = log.descriptor.clone();
+    let mut tail = log.tail();
     let mut all = true;
     for reader in cx.with(|w| w.config.readers(cx.node)) {
         nats.check()?;
-        let Some(answer) = take::ask(cx, shared, reader, &known).await else {
-            cx.note(|| format!("reader {reader} is silent"));
-            all = false;
-            continue;
-        };
-        let (mut chain, mut operations) = (known, Vec::new());
-        for raw in answer {
-            let Ok(operation) = Operation::verify(raw) else { break };
-            if chain.accept(&operation).is_err() {
-                // Part of what the reader holds can't be had from it, so the end of the log is not known.
-                all = false;
-                break;
-            }
-            operations.push(operation);
-        }
-        let same = taken.iter().zip(&operations).all(|(a, b)| a.hash() == b.hash());
-        all &= same;
-        if same && operations.len() > taken.len() {
-            taken = operations;
-        }
-    }
-    for operations in taken.chunks(TAKEN_AT_ONCE) {
-        let raw = operations.iter().map(|op| op.raw().clone()).collect();
-        let commit = Commit { local: LocalSeq(0), gone: 0, operations: raw };
-        let expected = Some(log.expected());
-        let stored = nats.put(&ops_subject(author, id), commit.encode(), expected).await?;
-        let seq = stored.ok_or(End::Doubt)?;
-        cx.note(|| format!("author takes back {} operations of {id:?}", operations.len()));
-        log.commits.push(super::store::Stored { seq, time: cx.now(), commit, operations: operations.to_vec() });
+        let mut asked = Asked::new(cx, shared, reader);
+        let mut own = Own { cx, nats, log };
+        let answer = seal::take_back(&descriptor, &mut tail, &mut asked, &mut own).await?;
+        cx.note(|| format!("reader {reader} answers: {answer:?}"));
+        all &= answer.is_settled();
     }
     Ok(all)
 }
 
-/// Whether the source's stream still holds what the log covers last.
-///
-/// Looking at the last record alone would not do: the stream may have forgotten it and have given its number to another
-/// message that was deleted since, which looks as if the record had expired. Whatever was stored later than the record
-/// must have a greater sequence number; the first such message decides.
-async fn tail_record(cx: &Cx, nats: &Nats, info: Info, tail: Tail) -> Result<TailRecord, Lost> {
-    if tail.head.is_none() || cx.with(|w| w.config.broken) == Some(Broken::SkipTailRecord) {
-        return Ok(TailRecord::Held);
+/// The author's log in the state stream.
+struct Own<'a> {
+    cx: &'a Cx,
+    nats: &'a Nats,
+    log: &'a mut StoredLog,
+}
+
+impl OwnLog for Own<'_> {
+    type Error = End;
+
+    async fn append(&mut self, commit: Commit) -> Result<(), End> {
+        let (author, id) = (self.log.descriptor.author, self.log.descriptor.id());
+        let expected = Some(self.log.expected());
+        let stored = self.nats.put(&ops_subject(author, id), commit.encode(), expected).await?;
+        let seq = stored.ok_or(End::Doubt)?;
+        let stored = Stored::of(seq, self.cx.now(), commit);
+        self.cx.note(|| format!("author takes back operation {} of {id:?}", stored.last().seq()));
+        self.log.commits.push(stored);
+        Ok(())
     }
-    let through = tail.through;
-    let later = nats.messages(Request::After(through.time)).await?;
-    let held = match later.first() {
-        Some(first) if first.seq <= through.seq.0 => first.seq - 1,
-        _ if info.last < through.seq.0 => info.last,
-        _ => {
-            let there = nats.messages(Request::Get(Which::Data, through.seq.0)).await?;
-            return Ok(if there.is_empty() { TailRecord::Expired } else { TailRecord::Held });
-        }
-    };
-    Ok(TailRecord::Forgotten(Position { seq: SourceSeq(held), time: through.time }))
+}
+
+/// The users' stream, to be asked about the end of a log.
+struct Users<'a>(&'a Nats);
+
+impl SourceEnd for Users<'_> {
+    type Error = Lost;
+
+    async fn first_after(&self, time: u64) -> Result<Option<SourceSeq>, Lost> {
+        let later = self.0.messages(Request::After(time)).await?;
+        Ok(later.first().map(|message| SourceSeq(message.seq)))
+    }
+
+    async fn last(&self) -> Result<SourceSeq, Lost> {
+        Ok(SourceSeq(self.0.info(Which::Data).await?.last))
+    }
+
+    async fn time_of(&self, seq: SourceSeq) -> Result<Option<u64>, Lost> {
+        let there = self.0.messages(Request::Get(Which::Data, seq.0)).await?;
+        Ok(there.first().map(|message| message.time))
+    }
 }

@@ -17,6 +17,7 @@ use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::{LogDescriptor, Source};
 use rhio_core::log::operation::Operation;
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
+use rhio_core::seal::Tail;
 
 use crate::jetstream::Message;
 
@@ -49,9 +50,13 @@ pub struct Stored {
 impl Stored {
     pub fn read(message: &Message) -> Self {
         let commit = Commit::decode(message.payload.clone()).expect("a commit of ours");
+        Self::of(message.seq, message.time, commit)
+    }
+
+    pub fn of(seq: u64, time: u64, commit: Commit) -> Self {
         let read = |raw: &bytes::Bytes| Operation::read_stored(raw.clone()).expect("an operation of ours");
         let operations = commit.operations.iter().map(read).collect();
-        Self { seq: message.seq, time: message.time, commit, operations }
+        Self { seq, time, commit, operations }
     }
 
     pub fn last(&self) -> &Operation {
@@ -78,6 +83,11 @@ pub struct StoredLog {
 }
 
 impl StoredLog {
+    /// Where it ends.
+    pub fn tail(&self) -> Tail {
+        self.commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()))
+    }
+
     /// Sequence number of the last message on its subject.
     pub fn expected(&self) -> u64 {
         self.commits.last().map_or(0, |stored| stored.seq)

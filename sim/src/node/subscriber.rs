@@ -77,6 +77,7 @@ async fn follow(
     book: &mut Book,
     created: u64,
 ) -> Result<(), End> {
+    let broken = cx.with(|w| w.config.broken);
     let watch = conn.open();
     watch.send(&Frame::Watch(Interest::Messages(filter.clone())));
     let mut listed: Vec<LogState> = Vec::new();
@@ -91,7 +92,7 @@ async fn follow(
             cx.look_in(SECOND);
             // Nothing tells when the local stream is deleted and created again, and what it was given is gone then.
             let same = nats.info(Which::Data).await?.created == created;
-            if !same && cx.with(|w| w.config.broken) != Some(Broken::SkipCreated) {
+            if !same && broken != Some(Broken::SkipCreated) {
                 return Err(End::Recreated);
             }
         }
@@ -108,7 +109,7 @@ async fn follow(
             *book = Book::open(cx, nats, author, created).await?.ok_or(End::StandBack)?;
             progress = cx.now();
         }
-        let picked = book.pick(&listed).map(|state| state.descriptor.id());
+        let picked = book.pick(&listed, broken).map(|state| state.descriptor.id());
         if let Some(running) = &active
             && picked != Some(running.id)
             && running.applier.is_idle()
@@ -116,7 +117,7 @@ async fn follow(
             running.wire.finish();
             active = None;
         }
-        match (&mut active, book.pick(&listed)) {
+        match (&mut active, book.pick(&listed, broken)) {
             (Some(running), _) => {
                 if running.step(cx, nats).await? {
                     progress = cx.now();

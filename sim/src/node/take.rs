@@ -3,42 +3,75 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use rhio_core::id::PublicKey;
-use rhio_core::log::chain::Chain;
+use rhio_core::seal::{Given, Holder};
 use rhio_core::wire::{Batch, Frame, Pull, Want};
 
 use super::author::Shared;
 use super::store::{Stored, ops_subject};
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats};
-use crate::network::Wire;
+use crate::network::{Connection, Wire};
 use crate::world::{MS, NodeId, SECOND};
 
 /// How long an author waits for one reader.
 const PATIENCE: u64 = 2 * SECOND;
 
-/// Asks one reader. `None` when it does not answer in time.
-pub async fn ask(cx: &Cx, shared: &Rc<RefCell<Shared>>, reader: NodeId, known: &Chain) -> Option<Vec<Bytes>> {
-    let end = cx.now() + PATIENCE;
-    while cx.now() < end {
-        let conn = shared.borrow().conns.iter().rfind(|conn| conn.peer == reader && conn.check().is_ok()).cloned();
-        if let Some(conn) = conn {
-            let wire = conn.open();
-            let held = known.head().map(|head| head.hash);
-            wire.send(&Frame::Pull(Pull { log: known.log(), next: known.next(), held, want: Want::Settle }));
-            let mut operations = Vec::new();
-            loop {
-                match wire.next(end).await {
-                    Ok(Frame::Batch(batch)) => operations.push(batch.operation),
-                    Ok(Frame::End) => return Some(operations),
-                    _ => break,
+/// A reader that is asked what it holds. A connection that breaks meanwhile is replaced until the author's patience
+/// ends, and the reader asked again.
+pub struct Asked<'a> {
+    cx: &'a Cx,
+    shared: &'a Rc<RefCell<Shared>>,
+    reader: NodeId,
+    end: u64,
+    pull: Option<Pull>,
+    wire: Option<Wire>,
+}
+
+impl<'a> Asked<'a> {
+    pub fn new(cx: &'a Cx, shared: &'a Rc<RefCell<Shared>>, reader: NodeId) -> Self {
+        Self { cx, shared, reader, end: cx.now() + PATIENCE, pull: None, wire: None }
+    }
+
+    /// Opens a stream to the reader and asks.
+    async fn open(&mut self) -> bool {
+        let Some(pull) = &self.pull else { return false };
+        while self.cx.now() < self.end {
+            let ready = |conn: &&Connection| conn.peer == self.reader && conn.check().is_ok();
+            let conn = self.shared.borrow().conns.iter().rfind(ready).cloned();
+            if let Some(conn) = conn {
+                let wire = conn.open();
+                wire.send(&Frame::Pull(pull.clone()));
+                self.wire = Some(wire);
+                return true;
+            }
+            self.cx.sleep(50 * MS).await;
+        }
+        false
+    }
+}
+
+impl Holder for Asked<'_> {
+    async fn ask(&mut self, pull: Pull) -> bool {
+        self.pull = Some(pull);
+        self.open().await
+    }
+
+    async fn next(&mut self) -> Option<Given> {
+        while let Some(wire) = &self.wire {
+            match wire.next(self.end).await {
+                Ok(Frame::Batch(batch)) => return Some(Given::Operation(batch.operation)),
+                Ok(Frame::End) => return Some(Given::End),
+                _ => {
+                    // What comes again is known by its number.
+                    self.wire = None;
+                    self.cx.sleep(50 * MS).await;
+                    self.open().await;
                 }
             }
         }
-        cx.sleep(50 * MS).await;
+        None
     }
-    None
 }
 
 /// A reader's answer. It has let go of everything of this author that was under way before: what it has not stored by
