@@ -104,10 +104,12 @@ async fn a_backlog_is_counted_in_messages_bytes_and_seconds_while_it_shrinks() {
     assert!(lag(&seen, "bytes").as_u64() != Some(0), "of what is not signed yet nobody knows the bytes: {seen}");
     let last = wait_for(&b.rhio, "/api/v1/subscriptions", "no lag", |s| *lag(s, "messages") == 0).await;
     assert_eq!(last[0]["applied"]["messages"], 60_000);
-    let history = b.rhio.get("/api/v1/history").await.json();
-    let series = &history["series"][0];
-    assert_eq!(series["id"], last[0]["id"]);
-    assert!(series["messages"].as_array().is_some_and(|samples| !samples.is_empty()), "{history}");
+    // A sample is taken every two seconds: all of this may have been over before the first one.
+    wait_for(&b.rhio, "/api/v1/history", "a sample of it", |history| {
+        let series = &history["series"][0];
+        series["id"] == last[0]["id"] && series["messages"].as_array().is_some_and(|samples| !samples.is_empty())
+    })
+    .await;
     finish(a, b).await;
 }
 
