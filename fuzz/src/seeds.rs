@@ -67,16 +67,15 @@ pub fn bodies() -> Vec<Vec<u8>> {
 }
 
 pub fn records() -> Vec<Vec<u8>> {
-    let headers: [(&[u8], &[u8]); 5] =
-        [(b"Nats-Msg-Id", b"1"), (b"a", b"1"), (b"a", b""), (b"b", b"x y"), (b"nats-expected-stream", b"S")];
-    let rich = CanonicalRecord::encode("a.b.c", headers, &[7; 40]).expect("a record");
+    let block = b"NATS/1.0\r\nNats-Msg-Id: 1\r\na: 1\r\na: \r\nb:x y\r\nx-rhio-Source: v\r\nnats-expected-stream: S\r\n\r\n";
+    let rich = CanonicalRecord::encode("a.b.c", block, &[7; 40]).expect("a record");
     let all = sealed().flat_map(|sealed| sealed.records).map(|record| record.record);
     let mut seeds: Vec<_> = all.map(|record| record.as_bytes().to_vec()).collect();
     // Several behind one another, as in a batch.
     seeds.push(seeds.concat());
     seeds.push(rich.as_bytes().to_vec());
     // One that no record may have.
-    seeds.push(b"\0\x01s\0\x01\0\x0dx-rhio-Source\0\0\0\x01v\0\0\0\0".to_vec());
+    seeds.push(b"\0\x03s s\0\0\0\0\0\0".to_vec());
     seeds
 }
 

@@ -43,8 +43,8 @@ pub fn record(u: &mut Unstructured<'_>, log_filter: &Filter) -> Result<Canonical
     let under: Vec<_> = SUBJECTS.into_iter().filter(|subject| log_filter.matches(subject)).collect();
     let subject = *u.choose(&under)?;
     let payload = [u.int_in_range(0..=3u8)?];
-    let header = u.ratio(1u8, 8u8)?.then_some((&b"H"[..], &b"v"[..]));
-    Ok(CanonicalRecord::encode(subject, header, &payload).expect("a record"))
+    let block: &[u8] = if u.ratio(1u8, 8u8)? { b"NATS/1.0\r\nH: v\r\n\r\n" } else { b"" };
+    Ok(CanonicalRecord::encode(subject, block, &payload).expect("a record"))
 }
 
 /// Some floors.

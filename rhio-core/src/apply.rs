@@ -357,6 +357,14 @@ impl Applier {
                         return Err(Violation::Withheld { seq, index });
                     }
                 }
+                Slot::Proven(subject, proof) => {
+                    if proof.digest(&subject) != entry.digest {
+                        return Err(Violation::Digest { seq, index });
+                    }
+                    if self.filter.matches(&subject) && !self.floors.iter().any(|f| f.holds(position, &subject)) {
+                        return Err(Violation::Withheld { seq, index });
+                    }
+                }
                 Slot::Present(record, parts) => {
                     if record.digest() != entry.digest {
                         return Err(Violation::Digest { seq, index });

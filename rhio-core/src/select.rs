@@ -1,9 +1,9 @@
 //! Which records of a log about messages one subscriber gets.
 
 use crate::log::operation::Operation;
-use crate::record::{CanonicalRecord, Position, SourceRecord};
+use crate::record::{Position, SourceRecord};
 use crate::subject::Filter;
-use crate::wire::batch::Absent;
+use crate::wire::batch::{Absent, SlotRef};
 use crate::wire::pull::Floor;
 
 /// What one subscriber wants of a log about messages.
@@ -55,7 +55,7 @@ impl Selection {
         operation.records().iter().map(|entry| entry.position).map(pick).collect()
     }
 
-    fn wants(&self, position: Position, subject: &str) -> bool {
+    fn wants(&self, position: Position, subject: &[u8]) -> bool {
         (self.whole || self.filter.matches(subject)) && !self.floors.iter().any(|f| f.holds(position, subject))
     }
 }
@@ -73,7 +73,7 @@ pub enum Selected {
 
 impl Selected {
     /// The slot to encode, with the record from among those that were selected from.
-    pub fn slot<'a>(&self, records: &'a [SourceRecord]) -> Result<&'a CanonicalRecord, Absent> {
+    pub fn slot<'a>(&self, records: &'a [SourceRecord]) -> SlotRef<'a> {
         match self {
             Self::Gone => Err(Absent::Gone),
             Self::LeftOut => Err(Absent::LeftOut),

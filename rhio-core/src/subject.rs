@@ -28,9 +28,6 @@ pub enum SubjectError {
     /// `>` before the last token.
     #[error("has '>' before the end; it may only be the last token")]
     FullWildcardNotLast,
-    /// A wildcard where only a subject to publish to will do.
-    #[error("has a wildcard, but only a plain subject will do here")]
-    Wildcard,
 }
 
 fn check_tokens(text: &str) -> Result<(), SubjectError> {
@@ -49,14 +46,23 @@ fn check_tokens(text: &str) -> Result<(), SubjectError> {
     Ok(())
 }
 
-/// Whether NATS takes this as a subject to publish to.
+/// Whether a stream can hold a message under this subject. Servers take subjects as bytes: anything but white space,
+/// and what is a wildcard in a filter is a token like any other.
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub fn check_subject(text: &str) -> Result<(), SubjectError> {
-    check_tokens(text)?;
-    if text.split('.').any(|token| token == "*" || token == ">") {
-        return Err(SubjectError::Wildcard);
+pub fn check_subject(subject: &[u8]) -> Result<(), SubjectError> {
+    if subject.is_empty() {
+        return Err(SubjectError::Empty);
+    }
+    if subject.len() > MAX_SUBJECT_LEN {
+        return Err(SubjectError::TooLong);
+    }
+    if subject.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+        return Err(SubjectError::Whitespace);
+    }
+    if subject.split(|byte| *byte == b'.').any(<[u8]>::is_empty) {
+        return Err(SubjectError::EmptyToken);
     }
     Ok(())
 }
@@ -87,14 +93,14 @@ impl Filter {
     }
 
     /// Whether the subject falls under this filter. Wildcards in `subject` have no meaning.
-    pub fn matches(&self, subject: &str) -> bool {
-        let mut tokens = subject.split('.');
+    pub fn matches<S: AsRef<[u8]> + ?Sized>(&self, subject: &S) -> bool {
+        let mut tokens = subject.as_ref().split(|byte| *byte == b'.');
         for want in self.0.split('.') {
             match (want, tokens.next()) {
                 (_, None) => return false,
                 (">", Some(_)) => return true,
                 ("*", Some(_)) => {}
-                (want, Some(got)) if want == got => {}
+                (want, Some(got)) if want.as_bytes() == got => {}
                 _ => return false,
             }
         }

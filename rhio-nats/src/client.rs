@@ -1,15 +1,18 @@
 //! A connection to NATS, as the rest of rhio sees it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{HeaderMap, RequestErrorKind, Subject};
+use async_nats::{HeaderMap, RequestErrorKind, Subject, jetstream};
 use bytes::Bytes;
 use futures_util::Stream;
 use thiserror::Error;
+
+use crate::raw::exchange::Pool;
 
 /// NATS did not do what it was asked for, in the words of the library.
 #[derive(Debug, Error)]
@@ -86,9 +89,19 @@ pub struct Ack(pub(crate) Subject);
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) sdk: async_nats::Client,
+    /// Connections for what is read in bulk, and as bytes.
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl Client {
+    /// JetStream of the domain that is configured.
+    pub(crate) fn jetstream(&self) -> jetstream::Context {
+        match &self.pool.settings().domain {
+            Some(domain) => jetstream::with_domain(self.sdk.clone(), domain),
+            None => jetstream::new(self.sdk.clone()),
+        }
+    }
+
     /// The server that this connection leads to now, or led to last.
     pub fn server_info(&self) -> ServerInfo {
         let info = self.sdk.server_info();

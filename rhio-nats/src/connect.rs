@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::rustls;
 use async_nats::{Auth, AuthError, ClientError, ConnectErrorKind, ConnectOptions, Event, Server, ServerError};
-use thiserror::Error;
-
 use super::client::Client;
 use super::fault::is_refusal;
+use super::raw::auth::section;
+pub use super::raw::connect::ConnectError;
+use super::raw::exchange::Pool;
 use super::settings::{Credentials, Nats, Tls};
 
 /// Longest wait between two attempts to reconnect.
@@ -44,45 +45,6 @@ impl Default for ConnectSettings {
     }
 }
 
-/// Why there is no connection. Never shows a secret.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// The server knows us not.
-    #[error("NATS at {servers} refused our credentials: {reason}")]
-    Refused {
-        /// The servers' addresses.
-        servers: String,
-        /// The server's own words.
-        reason: String,
-    },
-    /// No agreement on a secure connection.
-    #[error("no TLS connection to NATS at {servers}: {reason}")]
-    Tls {
-        /// The servers' addresses.
-        servers: String,
-        /// What the TLS library says.
-        reason: String,
-    },
-    /// Nobody answers.
-    #[error("NATS at {servers} cannot be reached: {reason}")]
-    Unreachable {
-        /// The servers' addresses.
-        servers: String,
-        /// What the operating system says.
-        reason: String,
-    },
-    /// A file that the configuration names is of no use.
-    #[error("{key}: {} {reason}", .path.display())]
-    File {
-        /// The key that names the file.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
 /// Connects to NATS. The client shows up there as `rhio <purpose>`, reconnects by itself for ever, and logs when it
 /// loses the connection and when it has it again.
 ///
@@ -92,14 +54,14 @@ pub async fn connect(config: &Nats, purpose: &str, settings: ConnectSettings) ->
     let options = options(config, purpose, settings)?;
     let servers = config.endpoint.iter().map(super::settings::Endpoint::url).collect::<Vec<_>>();
     let sdk = options.connect(servers).await.map_err(|error| explain(config, &error))?;
-    Ok(Client { sdk })
+    Ok(Client { sdk, pool: Pool::new(Arc::new(config.clone())) })
 }
 
 /// What [`connect`] connects with, to change before connecting.
 ///
 /// # Errors
 /// When a file that the configuration names is of no use.
-pub(crate) fn options(config: &Nats, purpose: &str, settings: ConnectSettings) -> Result<ConnectOptions, ConnectError> {
+fn options(config: &Nats, purpose: &str, settings: ConnectSettings) -> Result<ConnectOptions, ConnectError> {
     // Several crates of ours use rustls. With one provider compiled in it finds that by itself; this holds also when a
     // dependency brings another one. An error means that it is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -131,6 +93,7 @@ pub(crate) fn options(config: &Nats, purpose: &str, settings: ConnectSettings) -
     let endpoints = config.endpoint.len();
     Ok(options
         .name(format!("rhio {purpose}"))
+        .custom_inbox_prefix(&config.inbox_prefix)
         .max_reconnects(None)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -187,14 +150,6 @@ fn read_creds(path: &Path) -> Result<Creds, ConnectError> {
     Ok(Creds { jwt: jwt.to_owned(), key })
 }
 
-/// The line between `-----BEGIN name-----` and `------END name------`.
-fn section<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let is_fence = |line: &str, word: &str| line.trim_matches('-').strip_prefix(word).map(str::trim) == Some(name);
-    let mut lines = text.lines().map(str::trim).skip_while(|line| !is_fence(line, "BEGIN")).skip(1);
-    let content = lines.find(|line| !line.is_empty())?;
-    (!content.starts_with('-')).then_some(content)
-}
-
 fn sign_with_creds(path: &Path, nonce: &[u8]) -> Result<Auth, AuthError> {
     let creds = read_creds(path).map_err(AuthError::new)?;
     let mut auth = Auth::new();
@@ -212,7 +167,7 @@ fn backoff(attempt: usize, servers: usize, after_short_life: bool) -> Duration {
     wait.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-pub(crate) fn explain(config: &Nats, error: &async_nats::ConnectError) -> ConnectError {
+fn explain(config: &Nats, error: &async_nats::ConnectError) -> ConnectError {
     let servers = addresses(config);
     let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let mut causes = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source());
@@ -230,11 +185,6 @@ pub(crate) fn explain(config: &Nats, error: &async_nats::ConnectError) -> Connec
 fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
     let inside = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     inside.is_some_and(|inside| inside.is::<rustls::Error>())
-}
-
-/// None of the servers has answered in this time.
-pub(crate) fn silent(config: &Nats, after: Duration) -> ConnectError {
-    ConnectError::Unreachable { servers: addresses(config), reason: format!("no answer within {} s", after.as_secs()) }
 }
 
 fn addresses(config: &Nats) -> String {

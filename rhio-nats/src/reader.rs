@@ -1,29 +1,29 @@
-//! Reads a stream in order with bounded memory: a pull consumer whose deliveries are checked for gaps.
-//!
-//! The library's ordered push consumer would do as well, but with it the server sends up to 32 MB ahead of a reader
-//! that is slow, for each reader. Here at most one batch is under way.
+//! Reads a stream in order with bounded memory: a pull consumer whose deliveries are checked for gaps, over a connection
+//! that is lent for it.
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use rhio_core::id::SourceSeq;
 use rhio_core::record::Position;
 use thiserror::Error;
 
-/// Messages that are asked for at once.
-const BATCH: usize = 2048;
-/// Bytes that are asked for at once, unless a single message may be larger.
-const BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// What a message may take beyond its payload.
-const OVERHEAD: usize = 128 * 1024;
-/// The server forgets the consumer when nobody has asked for this long.
+use super::client::Client;
+use super::raw::connection::{Denied, Lost, WriteError};
+use super::raw::exchange::AskError;
+use super::raw::js::{Delivery, Refusal};
+use super::raw::parse::Message;
+
+pub(crate) mod limits;
+pub(crate) mod puller;
+pub(crate) mod single;
+
+use puller::Puller;
+
+/// The server forgets the consumer when nobody has asked for this long, unless the stream allows less.
 const INACTIVE: Duration = Duration::from_secs(60);
-/// How often the server says that it is still there.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Attempts in a row to begin anew without a message in between.
 const ATTEMPTS: usize = 5;
 
@@ -33,15 +33,49 @@ pub enum ReadError {
     /// The library's error.
     #[error("reading the stream failed: {0}")]
     Nats(#[source] async_nats::Error),
-    /// A message without JetStream's marks.
-    #[error("the stream delivered a message without its position")]
-    NoPosition,
+    /// There is no connection to read over, or it is gone.
+    #[error("reading the stream failed: {0}")]
+    Ask(#[from] AskError),
+    /// The server ended what was asked for.
+    #[error("reading the stream failed: NATS says '{text}' ({code})")]
+    Ended {
+        /// As in HTTP.
+        code: u16,
+        /// The server's words.
+        text: String,
+    },
+    /// The server's answer about one message.
+    #[error("reading a message of the stream failed: {0}")]
+    Message(#[from] Refusal),
+    /// A message under a subject that the server can't tell in an answer.
+    #[error(
+        "message {0} has a subject that is no text, and the stream does not let it be read; set allow_direct on the stream"
+    )]
+    Untold(u64),
     /// The server says that messages are left, and sends none.
     #[error("the stream stopped delivering with messages left")]
     Stalled,
 }
 
-/// A message of a stream.
+impl From<Lost> for ReadError {
+    fn from(lost: Lost) -> Self {
+        Self::Ask(lost.into())
+    }
+}
+
+impl From<WriteError> for ReadError {
+    fn from(error: WriteError) -> Self {
+        Self::Ask(error.into())
+    }
+}
+
+impl From<Denied> for ReadError {
+    fn from(denied: Denied) -> Self {
+        Self::Ask(AskError::Denied(denied))
+    }
+}
+
+/// A message of a stream, as bytes. What it holds may share memory with other messages: copy what is kept for long.
 #[derive(Debug)]
 pub struct Scanned {
     /// Its sequence number.
@@ -49,20 +83,11 @@ pub struct Scanned {
     /// When it was stored, in nanoseconds since the Unix epoch.
     pub time: u64,
     /// Its subject.
-    pub subject: async_nats::Subject,
-    /// Its headers.
-    pub headers: Option<HeaderMap>,
+    pub subject: Bytes,
+    /// Its block of headers; empty for none.
+    pub headers: Bytes,
     /// Its payload; empty when only headers were asked for.
     pub payload: Bytes,
-}
-
-/// What the server says about a delivery.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery {
-    /// Its number among the consumer's deliveries, from 1.
-    pub number: u64,
-    /// How many messages wait behind it.
-    pub pending: u64,
 }
 
 impl Scanned {
@@ -71,48 +96,56 @@ impl Scanned {
         Position { seq: SourceSeq(self.seq), time: self.time }
     }
 
-    pub(super) fn read(message: async_nats::jetstream::Message) -> Result<(Self, Delivery), ReadError> {
-        let info = message.info().map_err(ReadError::Nats)?;
-        let (seq, delivery) =
-            (info.stream_sequence, Delivery { number: info.consumer_sequence, pending: info.pending });
-        let time = u64::try_from(info.published.unix_timestamp_nanos()).map_err(|_| ReadError::NoPosition)?;
-        let (message, _) = message.split();
-        let scanned = Self { seq, time, subject: message.subject, headers: message.headers, payload: message.payload };
-        Ok((scanned, delivery))
+    pub(crate) fn delivered(message: &Message, delivery: &Delivery<'_>) -> Self {
+        Self {
+            seq: delivery.stream_seq,
+            time: delivery.time,
+            subject: message.shared_subject(),
+            headers: message.shared_headers(),
+            payload: message.shared_payload(),
+        }
     }
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At this sequence number, or the first behind it.
+    At(u64),
+    /// At the first message that was stored behind this time, in nanoseconds since the Unix epoch.
+    Behind(u64),
 }
 
 /// Reads a stream from some place on, for ever.
 pub struct Reader {
+    client: Client,
     stream: Stream,
     filter: String,
     headers_only: bool,
-    max_payload: usize,
-    messages: Box<pull::Stream>,
+    puller: Puller,
     /// Deliveries of the present consumer so far.
     delivered: u64,
     /// Where a new consumer begins.
-    next: u64,
+    next: Start,
     /// How many messages are left, by the server's last word.
     left: u64,
 }
 
 impl Reader {
-    /// Starts at sequence number `from`. With `headers_only`, payloads stay where they are. `max_payload` is the
-    /// server's limit: no batch is smaller.
+    /// Begins. With `headers_only`, payloads stay where they are.
     ///
     /// # Errors
     /// When NATS does not answer.
     pub async fn open(
+        client: &Client,
         stream: &Stream,
-        max_payload: usize,
         filter: &str,
-        from: u64,
+        start: Start,
         headers_only: bool,
     ) -> Result<Self, ReadError> {
-        let (messages, left) = consume(stream, max_payload, filter, from, headers_only).await?;
-        let (stream, filter) = (stream.clone(), filter.to_owned());
-        Ok(Self { stream, filter, headers_only, max_payload, messages, delivered: 0, next: from, left })
+        let (puller, left) = consume(client, stream, filter, start, headers_only).await?;
+        let (client, stream, filter) = (client.clone(), stream.clone(), filter.to_owned());
+        Ok(Self { client, stream, filter, headers_only, puller, delivered: 0, next: start, left })
     }
 
     /// How many messages are left, by the server's last word.
@@ -125,16 +158,16 @@ impl Reader {
     /// ends now. Cancel-safe.
     ///
     /// # Errors
-    /// When a delivery can't be read.
+    /// When the server forbids it.
     pub async fn next_unbroken(&mut self) -> Result<Option<Scanned>, ReadError> {
-        let Some(Ok(message)) = self.messages.next().await else { return Ok(None) };
-        let (scanned, delivery) = Scanned::read(message)?;
-        if delivery.number != self.delivered + 1 {
-            return Ok(None);
+        match self.read().await {
+            Ok(scanned) => Ok(scanned),
+            Err(error @ ReadError::Ask(AskError::Denied(_))) => Err(error),
+            Err(error) => {
+                tracing::debug!("reading {} was interrupted: {error}", self.stream.cached_info().config.name);
+                Ok(None)
+            }
         }
-        self.delivered = delivery.number;
-        (self.next, self.left) = (scanned.seq + 1, delivery.pending);
-        Ok(Some(scanned))
     }
 
     /// The next message, waiting for it if need be. Cancel-safe.
@@ -144,26 +177,29 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Scanned, ReadError> {
         let mut failures = 0;
         loop {
-            let failure = match self.messages.next().await {
-                Some(Ok(message)) => {
-                    let (scanned, delivery) = Scanned::read(message)?;
-                    if delivery.number == self.delivered + 1 {
-                        self.delivered = delivery.number;
-                        (self.next, self.left) = (scanned.seq + 1, delivery.pending);
-                        return Ok(scanned);
-                    }
-                    // Deliveries were lost on the way; they are asked for again.
-                    None
-                }
-                Some(Err(error)) => Some(ReadError::Nats(error.into())),
-                None => Some(ReadError::Stalled),
+            let failure = match self.read().await {
+                Ok(Some(scanned)) => return Ok(scanned),
+                // Deliveries were lost on the way; they are asked for again.
+                Ok(None) => ReadError::Stalled,
+                Err(error) => error,
             };
             failures += 1;
             if failures > ATTEMPTS {
-                return Err(failure.unwrap_or(ReadError::Stalled));
+                return Err(failure);
             }
             self.again().await?;
         }
+    }
+
+    /// The next message; `None` behind a gap.
+    async fn read(&mut self) -> Result<Option<Scanned>, ReadError> {
+        let (scanned, delivery) = self.puller.next().await?;
+        if delivery.number != self.delivered + 1 {
+            return Ok(None);
+        }
+        self.delivered = delivery.number;
+        (self.next, self.left) = (Start::At(scanned.seq + 1), delivery.pending);
+        Ok(Some(scanned))
     }
 
     /// Begins anew behind the last message.
@@ -171,42 +207,41 @@ impl Reader {
     /// # Errors
     /// When NATS does not answer.
     pub async fn again(&mut self) -> Result<(), ReadError> {
-        let again = consume(&self.stream, self.max_payload, &self.filter, self.next, self.headers_only).await?;
-        (self.messages, self.left) = again;
+        let again = consume(&self.client, &self.stream, &self.filter, self.next, self.headers_only).await?;
+        (self.puller, self.left) = again;
         self.delivered = 0;
         Ok(())
     }
 }
 
 async fn consume(
+    client: &Client,
     stream: &Stream,
-    max_payload: usize,
     filter: &str,
-    from: u64,
+    start: Start,
     headers_only: bool,
-) -> Result<(Box<pull::Stream>, u64), ReadError> {
+) -> Result<(Puller, u64), ReadError> {
+    let deliver_policy = match start {
+        Start::At(seq) => DeliverPolicy::ByStartSequence { start_sequence: seq.max(1) },
+        Start::Behind(time) => match time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) + 1) {
+            Ok(start_time) => DeliverPolicy::ByStartTime { start_time },
+            Err(_) => DeliverPolicy::New,
+        },
+    };
     let config = pull::Config {
         filter_subject: if filter == ">" { String::new() } else { filter.to_owned() },
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
+        deliver_policy,
         ack_policy: AckPolicy::None,
-        inactive_threshold: INACTIVE,
+        inactive_threshold: limits::inactive(stream, INACTIVE),
         num_replicas: 1,
         memory_storage: true,
         headers_only,
         ..pull::Config::default()
     };
-    let failed = |error: async_nats::Error| ReadError::Nats(error);
-    let consumer = stream.create_consumer(config).await.map_err(|e| failed(e.into()))?;
-    let left = consumer.cached_info().num_pending;
-    let messages = consumer
-        .stream()
-        .max_messages_per_batch(BATCH)
-        .max_bytes_per_batch(BATCH_BYTES.max(max_payload + OVERHEAD))
-        .heartbeat(HEARTBEAT)
-        .messages()
-        .await
-        .map_err(|e| failed(e.into()))?;
-    Ok((Box::new(messages), left))
+    let consumer = stream.create_consumer(config).await.map_err(|error| ReadError::Nats(error.into()))?;
+    let info = consumer.cached_info();
+    let puller = Puller::open(client, &info.stream_name, &info.name).await?;
+    Ok((puller, info.num_pending))
 }
 
 /// The sequence number of the first message that was stored later than `time`, in nanoseconds since the Unix epoch.
@@ -214,26 +249,11 @@ async fn consume(
 ///
 /// # Errors
 /// When NATS does not answer.
-pub async fn first_after(stream: &Stream, time: u64) -> Result<Option<u64>, ReadError> {
-    let start = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(time) + 1);
-    let Ok(start_time) = start else { return Ok(None) };
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartTime { start_time },
-        ack_policy: AckPolicy::None,
-        inactive_threshold: Duration::from_secs(10),
-        num_replicas: 1,
-        memory_storage: true,
-        headers_only: true,
-        ..pull::Config::default()
-    };
-    let failed = |error: async_nats::Error| ReadError::Nats(error);
-    let consumer = stream.create_consumer(config).await.map_err(|e| failed(e.into()))?;
-    if consumer.cached_info().num_pending == 0 {
+pub async fn first_after(client: &Client, stream: &Stream, time: u64) -> Result<Option<u64>, ReadError> {
+    let mut reader = Reader::open(client, stream, ">", Start::Behind(time), true).await?;
+    if reader.left() == 0 {
         return Ok(None);
     }
-    let mut batch = consumer.fetch().max_messages(1).messages().await.map_err(|e| failed(e.into()))?;
-    let Some(message) = batch.next().await else { return Ok(None) };
-    let (scanned, _) = Scanned::read(message.map_err(failed)?)?;
-    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-    Ok(Some(scanned.seq))
+    let first = tokio::time::timeout(puller::SILENCE, reader.next()).await.map_err(|_| ReadError::Stalled)??;
+    Ok(Some(first.seq))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Stream;
 
 use super::client::Client;
-use super::reader::{ReadError, Reader, Scanned};
+use super::reader::{ReadError, Reader, Scanned, Start};
 
 /// How long nothing may arrive before the server is asked whether anything is left.
 const IDLE: Duration = Duration::from_millis(500);
@@ -32,7 +32,7 @@ impl Scan {
         from: u64,
         headers_only: bool,
     ) -> Result<Self, ReadError> {
-        let reader = Reader::open(stream, client.max_payload(), filter, from, headers_only).await?;
+        let reader = Reader::open(client, stream, filter, Start::At(from), headers_only).await?;
         Ok(Self { reader })
     }
 

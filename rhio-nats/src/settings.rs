@@ -7,6 +7,8 @@ use rhio_core::secret::Secret;
 
 /// Stream for rhio's own operation log, unless set.
 pub const DEFAULT_STATE_STREAM: &str = "RHIO";
+/// What the subjects of answers begin with, unless set.
+pub const DEFAULT_INBOX_PREFIX: &str = "_INBOX";
 /// Port of a NATS server, unless set.
 pub const DEFAULT_NATS_PORT: u16 = 4222;
 
@@ -49,6 +51,10 @@ pub struct Nats {
     pub credentials: Option<Credentials>,
     /// TLS settings. When set, TLS is required; else a server that asks for TLS gets it with the system's CAs.
     pub tls: Option<Tls>,
+    /// What the subjects begin with that answers come to. Default `_INBOX`.
+    pub inbox_prefix: String,
+    /// The JetStream domain to talk to. Default: the one of the server.
+    pub domain: Option<String>,
     /// Where rhio keeps its operation log.
     pub state: State,
 }
@@ -113,7 +119,14 @@ pub enum Storage {
 impl Default for Nats {
     fn default() -> Self {
         let state = State { stream: DEFAULT_STATE_STREAM.into(), replicas: 1, storage: Storage::default() };
-        Self { endpoint: vec![Endpoint::default()], credentials: None, tls: None, state }
+        Self {
+            endpoint: vec![Endpoint::default()],
+            credentials: None,
+            tls: None,
+            inbox_prefix: DEFAULT_INBOX_PREFIX.into(),
+            domain: None,
+            state,
+        }
     }
 }
 

@@ -4,46 +4,35 @@
 //! next connection while what was on the wire is lost, and a message would overtake another. So a lost connection ends
 //! the sink; the next one looks at what the stream really holds before it writes.
 
-use std::fmt::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{DiscardPolicy, RawMessageErrorKind, RetentionPolicy, Stream};
-use async_nats::{Event, HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject, Subscriber, jetstream};
-use futures_util::StreamExt;
+use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, Stream};
 use rhio_core::apply::Outgoing;
-use rhio_core::headers;
+use rhio_core::headers::Stamp;
 use rhio_core::id::{LocalSeq, OpHash, PublicKey};
 use rhio_core::subject::Filter;
-use serde::Deserialize;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings;
-
 use super::client::Client;
-use super::connect::{self, ConnectError, ConnectSettings};
+use super::connect::ConnectError;
 use super::fault::ServerFault;
+use super::raw::connection::{Denied, Incoming, Lost, WriteError};
+use super::raw::encode::Publish;
+use super::raw::exchange::{AskError, Exchange};
+use super::raw::js::{GetRequest, Refusal, Stored};
 use super::reader::ReadError;
+use super::reader::single::get;
 use super::state::is_missing;
 use super::survey::StreamFacts;
 
 mod presence;
 
-const PUBLIC_KEY: HeaderName = HeaderName::from_static(headers::PUBLIC_KEY);
-const OPERATION: HeaderName = HeaderName::from_static(headers::OPERATION);
-const SOURCE: HeaderName = HeaderName::from_static(headers::SOURCE);
-
 /// Any error, in its own words.
 pub type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Never: the connection is not made again.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long all servers of the list together may take to answer.
 const OPEN: Duration = Duration::from_secs(20);
-/// Acknowledgements that may wait to be read.
-const ACKS: usize = 256 * 1024;
 
 /// What went wrong with a local stream.
 #[derive(Debug, Error)]
@@ -82,14 +71,19 @@ pub enum SinkError {
         /// The server's limit.
         max: usize,
     },
+    /// The user may not do this.
+    #[error("the local NATS forbids it: {}; give rhio's user the permission", .0.text)]
+    Denied(Denied),
+    /// The record can't be said to the server.
+    #[error("a message can't be sent to the local NATS: {0}")]
+    Unsayable(WriteError),
     /// The connection is gone.
-    #[error("connection to the local NATS was lost")]
-    Lost,
+    #[error("connection to the local NATS was lost: {0}")]
+    Lost(#[from] Lost),
     /// Another connection writes the same log.
     #[error(
         "another connection of a rhio with this private key writes the same messages to local stream '{0}'; this one \
-         waits until NATS has closed it. Run one rhio per key, or give each its own key. (If there is no other, this NATS \
-         user lacks the permission to publish to '_INBOX.>'.)"
+         waits until NATS has closed it. Run one rhio per key, or give each its own key."
     )]
     Occupied(String),
     /// NATS did not answer as it should.
@@ -114,6 +108,30 @@ pub enum Presence {
     Lost,
 }
 
+impl From<AskError> for SinkError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Connect(error) => Self::Connect(error),
+            AskError::Lost(lost) => Self::Lost(lost),
+            AskError::Denied(denied) => Self::Denied(denied),
+            AskError::Write(error) => Self::Unsayable(error),
+            error @ AskError::TimedOut(_) => Self::Read(error.into()),
+        }
+    }
+}
+
+impl From<WriteError> for SinkError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Lost(lost) => Self::Lost(lost),
+            WriteError::TooLarge { len, max } => {
+                Self::TooLarge { len, max: usize::try_from(max).unwrap_or(usize::MAX) }
+            }
+            error @ WriteError::Encode(_) => Self::Unsayable(error),
+        }
+    }
+}
+
 /// A connection that writes to one stream.
 pub struct Sink {
     client: Client,
@@ -122,30 +140,10 @@ pub struct Sink {
     created: u64,
     subjects: Vec<Filter>,
     ttl_allowed: bool,
-    max_payload: usize,
-    acks: Subscriber,
-    inbox: String,
-    lost: CancellationToken,
-    author: HeaderValue,
-    /// Tells later sinks for the same log that this one's connection is still there.
-    claim: Option<Subscriber>,
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(default, borrow)]
-    stream: std::borrow::Cow<'a, str>,
-    #[serde(default)]
-    seq: u64,
-    error: Option<AnswerError>,
-}
-
-#[derive(Deserialize)]
-struct AnswerError {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
+    exchange: Exchange,
+    author: PublicKey,
+    /// The block of headers of the record that is being written.
+    block: Vec<u8>,
 }
 
 impl Sink {
@@ -153,41 +151,15 @@ impl Sink {
     ///
     /// # Errors
     /// When there is no connection, no such stream, or it captures nothing under the filter.
-    pub async fn open(
-        config: &settings::Nats,
-        name: &str,
-        filter: &Filter,
-        author: PublicKey,
-    ) -> Result<Self, SinkError> {
-        let settings = ConnectSettings { subscription_capacity: ACKS, ..ConnectSettings::default() };
-        let lost = CancellationToken::new();
-        // Until there is a connection the servers of the list are tried, one after the other; afterwards none is.
-        let connected = Arc::new(AtomicBool::new(false));
-        let (event, is_connected) = (lost.clone(), Arc::clone(&connected));
-        let servers: Vec<_> = config.endpoint.iter().map(settings::Endpoint::url).collect();
-        let connecting = connect::options(config, &format!("writes {name}"), settings)?
-            .event_callback(move |e| {
-                if matches!(e, Event::Disconnected | Event::Closed | Event::SlowConsumer(_)) {
-                    event.cancel();
-                }
-                async {}
-            })
-            .reconnect_delay_callback(
-                move |_| {
-                    if is_connected.load(Ordering::Relaxed) { NEVER } else { Duration::ZERO }
-                },
-            )
-            .skip_subject_validation(true)
-            .client_capacity(8192)
-            .connect(servers);
-        let client = match tokio::time::timeout(OPEN, connecting).await {
-            Ok(client) => client.map_err(|error| connect::explain(config, &error))?,
-            Err(_) => return Err(connect::silent(config, OPEN).into()),
+    pub async fn open(client: &Client, name: &str, filter: &Filter, author: PublicKey) -> Result<Self, SinkError> {
+        let settings = client.pool.settings();
+        let purpose = format!("writes {name}");
+        let opening = Exchange::open(settings, &purpose);
+        let exchange = match tokio::time::timeout(OPEN, opening).await {
+            Ok(exchange) => exchange?,
+            Err(_) => return Err(AskError::TimedOut(OPEN).into()),
         };
-        connected.store(true, Ordering::Relaxed);
-        let client = Client { sdk: client };
-        let context = jetstream::new(client.sdk.clone());
-        let stream = context.get_stream(name).await.map_err(|error| {
+        let stream = client.jetstream().get_stream(name).await.map_err(|error| {
             if is_missing(&error) {
                 SinkError::Missing(name.to_owned())
             } else {
@@ -209,17 +181,8 @@ impl Sink {
         }
         let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
         let ttl_allowed = info.config.allow_message_ttl;
-        let inbox = client.sdk.new_inbox();
-        let acks = client
-            .sdk
-            .subscribe(format!("{inbox}.*"))
-            .await
-            .map_err(|e| SinkError::Nats { stream: name.to_owned(), source: e.into() })?;
-        let max_payload = client.max_payload();
-        let author = HeaderValue::from(author.to_string());
-        let name = name.to_owned();
-        let claim = None;
-        Ok(Self { client, stream, name, created, subjects, ttl_allowed, max_payload, acks, inbox, lost, author, claim })
+        let (client, name, block) = (client.clone(), name.to_owned(), Vec::new());
+        Ok(Self { client, stream, name, created, subjects, ttl_allowed, exchange, author, block })
     }
 
     /// Asks for the first sequence number that the stream holds now. The sink can be used meanwhile.
@@ -240,12 +203,12 @@ impl Sink {
 
     /// The server that this connection leads to; another one after every restart.
     pub fn server_id(&self) -> String {
-        self.client.server_info().server_id
+        self.exchange.writer.info().server_id.clone()
     }
 
     /// Cancelled when the connection is gone.
     pub fn lost(&self) -> &CancellationToken {
-        &self.lost
+        self.exchange.writer.lost()
     }
 
     fn failed(&self, source: impl Into<async_nats::Error>) -> SinkError {
@@ -253,8 +216,8 @@ impl Sink {
     }
 
     /// What the headers of an operation's records have in common.
-    pub fn stamp(life: &str, operation: OpHash) -> Stamp {
-        Stamp { operation: format!("{}/", operation.mark()), source: format!("{life}/") }
+    pub fn stamp(&self, life: &str, operation: OpHash) -> Stamp {
+        Stamp::new(self.author, life, operation)
     }
 
     /// Sends a record. With a `mark`, which has to be unique among those under way, its answer comes from
@@ -262,39 +225,19 @@ impl Sink {
     ///
     /// # Errors
     /// When the stream would not take it, or the connection is gone. Nothing was sent then.
-    pub async fn publish(&self, stamp: &Stamp, record: &Outgoing, mark: Option<u64>) -> Result<(), SinkError> {
-        if self.lost.is_cancelled() {
-            return Err(SinkError::Lost);
-        }
-        let subject = Subject::from_utf8(record.parts.subject.clone()).map_err(|e| self.failed(e))?;
-        if !self.subjects.iter().any(|filter| filter.matches(&subject)) {
+    pub async fn publish(&mut self, stamp: &Stamp, record: &Outgoing, mark: Option<u64>) -> Result<(), SinkError> {
+        let subject = &record.parts.subject;
+        if !self.subjects.iter().any(|filter| filter.matches(subject)) {
             let subjects = self.subjects.iter().map(Filter::as_str).collect::<Vec<_>>().join(", ");
-            let (stream, subject) = (self.name.clone(), subject.to_string());
+            let (stream, subject) = (self.name.clone(), String::from_utf8_lossy(subject).into_owned());
             return Err(SinkError::NotCaptured { stream, subject, subjects });
         }
-        let mut map = HeaderMap::new();
-        map.insert(PUBLIC_KEY, self.author.clone());
-        map.insert(OPERATION, joined(&stamp.operation, record.index as u64));
-        map.insert(SOURCE, presence::mark(&stamp.source, record.position));
-        let mut len = record.parts.payload.len() + 300;
-        for (name, value) in &record.parts.headers {
-            // Both were checked when the record was read.
-            let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-            len += name.len() + value.len() + 16;
-            map.append(headers::destination_name(&name, self.ttl_allowed).as_ref(), value.as_ref());
-        }
-        if len > self.max_payload {
-            return Err(SinkError::TooLarge { len, max: self.max_payload });
-        }
-        let payload = record.parts.payload.clone();
-        let sent = match mark {
-            Some(mark) => {
-                let reply = Subject::from(format!("{}.{mark}", self.inbox));
-                self.client.sdk.publish_with_reply_and_headers(subject, reply, map, payload).await
-            }
-            None => self.client.sdk.publish_with_headers(subject, map, payload).await,
-        };
-        sent.map_err(|e| self.failed(e))
+        self.block.clear();
+        stamp.put(&mut self.block, &record.parts.headers, record.index, record.position, self.ttl_allowed);
+        let reply = mark.map(|mark| self.exchange.answer_subject(mark));
+        let reply = reply.as_ref().map(|reply| reply.as_bytes());
+        let message = Publish { subject, reply, headers: &[&self.block], payload: &record.parts.payload };
+        Ok(self.exchange.writer.publish(&message).await?)
     }
 
     /// The next answer: the mark, and the sequence number that the stream gave. Cancel-safe.
@@ -302,30 +245,33 @@ impl Sink {
     /// # Errors
     /// When the server refused a message, or the connection is gone.
     pub async fn answer(&mut self) -> Result<(u64, LocalSeq), SinkError> {
-        let message = tokio::select! {
-            biased;
-            message = self.acks.next() => message.ok_or(SinkError::Lost)?,
-            () = self.lost.cancelled() => return Err(SinkError::Lost),
-        };
-        self.read_answer(&message)
+        loop {
+            match self.exchange.reader.next().await? {
+                Incoming::Message(message) => {
+                    // What is no answer asks whether this connection is still there.
+                    if let Some(mark) = Exchange::answered(&message) {
+                        return Ok((mark, self.read_answer(Stored::read(&message))?));
+                    }
+                }
+                Incoming::Denied(denied) => return Err(SinkError::Denied(denied)),
+                // Before it shuts down it closes the connection, which is noticed then.
+                Incoming::Info(_) => {}
+            }
+        }
     }
 
-    fn read_answer(&self, message: &Message) -> Result<(u64, LocalSeq), SinkError> {
+    fn read_answer(&self, answer: Result<Stored<'_>, Refusal>) -> Result<LocalSeq, SinkError> {
         let refused =
             |fault: ServerFault, reason: String| SinkError::Refused { stream: self.name.clone(), fault, reason };
-        if message.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(refused(ServerFault::Missing, "no stream captures its subject".to_owned()));
+        match answer {
+            Ok(stored) if stored.stream == self.name => Ok(LocalSeq(stored.seq)),
+            Ok(stored) => Err(refused(ServerFault::Other, format!("stream '{}' captured its subject", stored.stream))),
+            Err(Refusal::Nobody) => Err(refused(ServerFault::Missing, "no stream captures its subject".to_owned())),
+            Err(Refusal::Server { err_code, description, .. }) => {
+                Err(refused(ServerFault::answered(err_code.into(), &description), description))
+            }
+            Err(error @ Refusal::Unreadable) => Err(refused(ServerFault::Other, error.to_string())),
         }
-        let mark = message.subject.rsplit('.').next().and_then(|mark| mark.parse().ok());
-        let answer: Answer<'_> = serde_json::from_slice(&message.payload).map_err(|e| self.failed(e))?;
-        if let Some(error) = answer.error {
-            return Err(refused(ServerFault::answered(error.err_code, &error.description), error.description));
-        }
-        if answer.stream != self.name {
-            return Err(refused(ServerFault::Other, format!("stream '{}' captured its subject", answer.stream)));
-        }
-        let mark = mark.ok_or_else(|| refused(ServerFault::Other, "the answer names no message".to_owned()))?;
-        Ok((mark, LocalSeq(answer.seq)))
     }
 
     /// The last sequence number that the stream gave.
@@ -360,8 +306,8 @@ impl Sink {
     }
 
     async fn is_gone(&self, local: LocalSeq) -> bool {
-        let read = self.stream.get_raw_message(local.0).await;
-        read.is_err_and(|error| matches!(error.kind(), RawMessageErrorKind::NoMessageFound))
+        let read = get(&self.client, &self.name, GetRequest { seq: local.0, filter: None }).await;
+        matches!(read, Ok(None))
     }
 
     /// Whether messages leave the stream when they are consumed, so that one that is not there may have been.
@@ -384,19 +330,4 @@ impl Sink {
             && matches!(config.retention, RetentionPolicy::Limits)
             && config.max_message_size <= 0
     }
-}
-
-/// What [`Sink::stamp`] prepares.
-#[derive(Clone, Debug)]
-pub struct Stamp {
-    operation: String,
-    source: String,
-}
-
-fn joined(prefix: &str, number: u64) -> String {
-    let mut text = String::with_capacity(prefix.len() + 20);
-    text.push_str(prefix);
-    // Writing into a string does not fail.
-    let _ = write!(text, "{number}");
-    text
 }

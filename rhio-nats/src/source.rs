@@ -1,12 +1,11 @@
 //! The streams that are published: following them as they grow, and reading again what an operation covers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::{ConsumerError, RawMessageErrorKind, RetentionPolicy, Stream};
-use async_nats::{HeaderMap, jetstream};
-use futures_util::StreamExt;
+use async_nats::Subject;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind, RetentionPolicy, Stream};
 use rhio_core::headers;
 use rhio_core::id::{PublicKey, SourceSeq};
 use rhio_core::manifest::Entry;
@@ -16,7 +15,10 @@ use thiserror::Error;
 
 use super::client::{Ack, Client};
 use super::fault::ServerFault;
-use super::reader::{ReadError, Reader, Scanned, first_after};
+use super::raw::js::{GetRequest, Single};
+use super::reader::puller::Puller;
+use super::reader::single::{get, get_all};
+use super::reader::{ReadError, Reader, Scanned, Start, first_after, limits};
 use super::scan::Scan;
 use super::state::is_missing;
 use super::survey::StreamFacts;
@@ -26,8 +28,6 @@ use super::survey::StreamFacts;
 const MAX_UNACKNOWLEDGED: i64 = 65_536;
 /// After this long, a work queue delivers again what was not acknowledged.
 const ACK_WAIT: Duration = Duration::from_secs(60);
-/// Messages of a work queue that are asked for at once.
-const WORK_BATCH: usize = 2048;
 /// Reads of single messages that are under way at once.
 const CONCURRENT_READS: usize = 64;
 
@@ -91,8 +91,6 @@ pub struct SourceStream {
 pub struct Delivered {
     /// Where the stream holds it.
     pub position: Position,
-    /// Its subject.
-    pub subject: String,
     /// What it says; `Ok(None)` for one that came through rhio.
     pub record: Result<Option<CanonicalRecord>, RecordError>,
     /// How many wait behind it.
@@ -107,7 +105,7 @@ impl SourceStream {
     /// # Errors
     /// When it has not, or NATS does not answer.
     pub async fn open(client: &Client, name: &str, filter: &Filter) -> Result<Self, SourceError> {
-        let context = jetstream::new(client.sdk.clone());
+        let context = client.jetstream();
         let stream = context.get_stream(name).await.map_err(|error| {
             if is_missing(&error) {
                 SourceError::Missing(name.to_owned())
@@ -165,31 +163,14 @@ impl SourceStream {
     /// # Errors
     /// When NATS does not answer.
     pub async fn message(&self, seq: SourceSeq) -> Result<Option<SourceRecord>, SourceError> {
-        match self.stream.get_raw_message(seq.0).await {
-            Ok(message) => {
-                let time = u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or_default();
-                let position = Position { seq: SourceSeq(message.sequence), time };
-                let record = canonical(&message.subject, Some(&message.headers), &message.payload);
-                Ok(record.ok().flatten().map(|record| SourceRecord { position, record }))
-            }
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
+        let single = get(&self.client, &self.name, GetRequest { seq: seq.0, filter: None }).await?;
+        Ok(single.and_then(|single| recorded(&scanned(single))))
     }
 
     /// The first message at or behind `from` under a filter.
     async fn next_message(&self, filter: &str, from: u64) -> Result<Option<Scanned>, SourceError> {
-        match self.stream.raw_message_builder().sequence(from).next_by_subject(filter).send().await {
-            Ok(message) => Ok(Some(Scanned {
-                seq: message.sequence,
-                time: u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or_default(),
-                subject: message.subject,
-                headers: Some(message.headers),
-                payload: message.payload,
-            })),
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
+        let single = get(&self.client, &self.name, GetRequest { seq: from, filter: Some(filter) }).await?;
+        Ok(single.map(scanned))
     }
 
     /// The first message that was stored after this time, whatever its subject; `None` when there is none, or when the
@@ -201,7 +182,7 @@ impl SourceStream {
         if self.queue {
             return Ok(None);
         }
-        Ok(first_after(&self.stream, time).await?.map(SourceSeq))
+        Ok(first_after(&self.client, &self.stream, time).await?.map(SourceSeq))
     }
 
     /// When the message with this sequence number was stored; `None` when there is none.
@@ -209,11 +190,8 @@ impl SourceStream {
     /// # Errors
     /// When NATS does not answer.
     pub async fn time_of(&self, seq: SourceSeq) -> Result<Option<u64>, SourceError> {
-        match self.stream.get_raw_message(seq.0).await {
-            Ok(message) => Ok(u64::try_from(message.time.unix_timestamp_nanos()).ok()),
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
+        let single = get(&self.client, &self.name, GetRequest { seq: seq.0, filter: None }).await?;
+        Ok(single.map(|single| single.time))
     }
 
     /// Follows the stream from sequence number `from`, for ever. `node` names the consumer that a work queue needs.
@@ -224,7 +202,7 @@ impl SourceStream {
         if self.queue {
             return self.work(node, filter, from).await;
         }
-        let reader = Reader::open(&self.stream, self.client.max_payload(), filter.as_str(), from.0, false).await?;
+        let reader = Reader::open(&self.client, &self.stream, filter.as_str(), Start::At(from.0), false).await?;
         Ok(Follower { pending: reader.left(), kind: Kind::Ordered(Box::new(reader)), source: self.clone() })
     }
 
@@ -236,32 +214,43 @@ impl SourceStream {
     async fn work(&self, node: PublicKey, filter: &Filter, from: SourceSeq) -> Result<Follower, SourceError> {
         let mark = blake3::hash(format!("{node} {filter}").as_bytes());
         let name = format!("rhio-{}", &mark.to_hex()[..16]);
+        let wanted = limits::unacknowledged(&self.stream, MAX_UNACKNOWLEDGED);
+        let consumer = match self.create_worker(&name, filter, wanted).await {
+            Err(error) => match allowed(error) {
+                Ok(limit) if limit < wanted => self.create_worker(&name, filter, limit).await,
+                Ok(_) => self.create_worker(&name, filter, wanted).await,
+                Err(error) => Err(error),
+            },
+            created => created,
+        };
+        let consumer = consumer.map_err(|error| {
+            let (stream, filter, reason) = (self.name.clone(), filter.clone(), error.to_string());
+            SourceError::Consumer { stream, filter, fault: ServerFault::of(&error.into()), reason }
+        })?;
+        let info = consumer.get_info().await.map_err(|e| self.failed(e))?;
+        let (pending, delivered) = (info.num_pending, info.delivered.stream_sequence);
+        let puller = Puller::open(&self.client, &self.name, &name).await?;
+        let again = Again { filter: filter.to_string(), next: from.0, through: delivered };
+        Ok(Follower { kind: Kind::Work(Box::new(puller), again), pending, source: self.clone() })
+    }
+
+    async fn create_worker(
+        &self,
+        name: &str,
+        filter: &Filter,
+        max_ack_pending: i64,
+    ) -> Result<Consumer<pull::Config>, ConsumerError> {
         let config = pull::Config {
-            durable_name: Some(name.clone()),
+            durable_name: Some(name.to_owned()),
             description: Some(format!("rhio publishes '{filter}'")),
             filter_subject: if filter.as_str() == ">" { String::new() } else { filter.to_string() },
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
             ack_wait: failpoint::setting("RHIO_TEST_ACK_WAIT_SECONDS").map_or(ACK_WAIT, Duration::from_secs),
-            max_ack_pending: MAX_UNACKNOWLEDGED,
+            max_ack_pending,
             ..pull::Config::default()
         };
-        let refused = |error: ConsumerError| {
-            let (stream, filter, reason) = (self.name.clone(), filter.clone(), error.to_string());
-            SourceError::Consumer { stream, filter, fault: ServerFault::of(&error.into()), reason }
-        };
-        let mut consumer = self.stream.create_consumer(config).await.map_err(refused)?;
-        let info = consumer.info().await.map_err(|e| self.failed(e))?;
-        let (pending, delivered) = (info.num_pending, info.delivered.stream_sequence);
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(WORK_BATCH)
-            .heartbeat(Duration::from_secs(5))
-            .messages()
-            .await
-            .map_err(|e| self.failed(e))?;
-        let again = Again { filter: filter.to_string(), next: from.0, through: delivered };
-        Ok(Follower { kind: Kind::Work(Box::new(messages), again), pending, source: self.clone() })
+        self.stream.create_consumer(config).await
     }
 
     /// Begins to read again what operations cover.
@@ -272,7 +261,7 @@ impl SourceStream {
 
 enum Kind {
     Ordered(Box<Reader>),
-    Work(Box<pull::Stream>, Again),
+    Work(Box<Puller>, Again),
 }
 
 /// What a queue's consumer has delivered before, to be read again: `next..=through`.
@@ -299,53 +288,62 @@ impl Follower {
         match &mut self.kind {
             Kind::Ordered(reader) => {
                 let scanned = reader.next_unbroken().await?.ok_or(SourceError::Interrupted)?;
-                Ok(delivered(scanned, reader.left(), None))
+                Ok(delivered(&scanned, reader.left(), None))
             }
-            Kind::Work(messages, again) => {
+            Kind::Work(puller, again) => {
                 while again.next <= again.through {
                     match self.source.next_message(&again.filter, again.next).await? {
                         Some(scanned) if scanned.seq <= again.through => {
                             again.next = scanned.seq + 1;
-                            return Ok(delivered(scanned, self.pending, None));
+                            return Ok(delivered(&scanned, self.pending, None));
                         }
                         _ => again.next = again.through + 1,
                     }
                 }
-                let ended = || self.source.failed(async_nats::Error::from("the consumer ended"));
-                let message = messages.next().await.ok_or_else(ended)?;
-                let message = message.map_err(|e| self.source.failed(e))?;
-                let ack = message.reply.clone();
-                let (scanned, delivery) = Scanned::read(message)?;
-                Ok(delivered(scanned, delivery.pending, ack.map(Ack)))
+                let (scanned, delivery) = puller.next().await?;
+                let ack = delivery.ack.and_then(|ack| Subject::from_utf8(ack).ok());
+                Ok(delivered(&scanned, delivery.pending, ack.map(Ack)))
             }
         }
     }
 }
 
-fn delivered(message: Scanned, pending: u64, ack: Option<Ack>) -> Delivered {
-    let record = canonical(&message.subject, message.headers.as_ref(), &message.payload);
-    Delivered { position: message.position(), subject: message.subject.into_string(), record, pending, ack }
+/// The largest number that the server allows, when that is what an error is about.
+fn allowed(error: ConsumerError) -> Result<i64, ConsumerError> {
+    let limit = match error.kind() {
+        ConsumerErrorKind::JetStream(refusal) if refusal.error_code() == ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS => {
+            limits::named(error.to_string().as_bytes()).and_then(|limit| i64::try_from(limit).ok())
+        }
+        _ => None,
+    };
+    limit.ok_or(error)
+}
+
+fn delivered(message: &Scanned, pending: u64, ack: Option<Ack>) -> Delivered {
+    Delivered { position: message.position(), record: canonical(message), pending, ack }
 }
 
 /// `None` for a message that came through rhio: it is never published again.
-fn canonical(
-    subject: &str,
-    headers: Option<&HeaderMap>,
-    payload: &[u8],
-) -> Result<Option<CanonicalRecord>, RecordError> {
-    let Some(headers) = headers.filter(|headers| !headers.is_empty()) else {
-        return CanonicalRecord::encode(subject, [], payload).map(Some);
-    };
-    // Some clients write header names their own way.
-    let is_mark = |name: &str| name.eq_ignore_ascii_case(headers::PUBLIC_KEY);
-    if headers.iter().any(|(name, _)| is_mark(name.as_ref())) {
+fn canonical(message: &Scanned) -> Result<Option<CanonicalRecord>, RecordError> {
+    if headers::came_through_rhio(&message.headers) {
         return Ok(None);
     }
-    let pairs = headers.iter().flat_map(|(name, values)| {
-        let name: &str = name.as_ref();
-        values.iter().map(move |value| (name.as_bytes(), value.as_str().as_bytes()))
-    });
-    CanonicalRecord::encode(subject, pairs, payload).map(Some)
+    CanonicalRecord::encode(&message.subject, &message.headers, &message.payload).map(Some)
+}
+
+fn recorded(message: &Scanned) -> Option<SourceRecord> {
+    let record = canonical(message).ok().flatten()?;
+    Some(SourceRecord { position: message.position(), record })
+}
+
+fn scanned(single: Single) -> Scanned {
+    Scanned {
+        seq: single.seq,
+        time: single.time,
+        subject: single.subject.unwrap_or_default().into(),
+        headers: single.headers.into(),
+        payload: single.payload.into(),
+    }
 }
 
 /// Reads again what operations cover, one after the other.
@@ -370,13 +368,13 @@ impl History {
         let wanted: Vec<Position> = positions.filter(|position| !skip(*position)).collect();
         if self.source.queue {
             // A work queue allows no second consumer, so its messages are read one by one.
-            let source = Arc::new(self.source.clone());
-            let reads = wanted.into_iter().map(|position| {
-                let source = Arc::clone(&source);
-                async move { source.message(position.seq).await }
-            });
-            let found: Vec<_> = futures_util::stream::iter(reads).buffered(CONCURRENT_READS).collect().await;
-            return found.into_iter().filter_map(Result::transpose).collect();
+            let mut records = Vec::with_capacity(wanted.len());
+            for some in wanted.chunks(CONCURRENT_READS) {
+                let questions: Vec<_> = some.iter().map(|at| GetRequest { seq: at.seq.0, filter: None }).collect();
+                let found = get_all(&self.source.client, &self.source.name, &questions).await?;
+                records.extend(found.into_iter().flatten().filter_map(|single| recorded(&scanned(single))));
+            }
+            return Ok(records);
         }
         let mut records = Vec::new();
         for position in wanted {
@@ -396,9 +394,7 @@ impl History {
                     return Ok(None);
                 }
                 Some(message) => {
-                    let record = canonical(&message.subject, message.headers.as_ref(), &message.payload);
-                    let position = message.position();
-                    return Ok(record.ok().flatten().map(|record| SourceRecord { position, record }));
+                    return Ok(recorded(&message));
                 }
                 None => {}
             }

@@ -16,7 +16,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use rhio_core::codec::{DecodeError, Reader};
-use rhio_core::id::{LogId, OpSeq, PublicKey, SourceSeq};
+use rhio_core::id::{LogId, OpHash, OpSeq, PublicKey, SourceSeq};
 use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::log::operation::{Operation, OperationError};
@@ -131,7 +131,7 @@ impl StateStore {
     /// # Errors
     /// When NATS does not answer or refuses.
     pub async fn open(client: &Client, config: &settings::State, node: PublicKey) -> Result<Self, StateError> {
-        let context = jetstream::new(client.sdk.clone());
+        let context = client.jetstream();
         let name = config.stream.clone();
         let failed = |source: async_nats::Error| StateError::Nats { stream: name.clone(), source };
         let prefix = subject::prefix(node);
@@ -394,6 +394,16 @@ impl StateStore {
         Ok(Some(best))
     }
 
+    /// The hash that a log has for operation `wanted`; `None` when it was pruned, or is not there yet.
+    ///
+    /// # Errors
+    /// When NATS does not answer, or a message is damaged.
+    pub async fn hash_of(&self, subject: &LogSubject, wanted: OpSeq) -> Result<Option<OpHash>, StateError> {
+        let Some(stored) = self.find(subject, wanted).await? else { return Ok(None) };
+        let found = stored.operations(self)?.into_iter().find(|operation| operation.seq() == wanted);
+        Ok(found.map(|operation| operation.hash()))
+    }
+
     fn last_op(&self, stored: &Stored) -> Result<OpSeq, StateError> {
         self.op_seq(stored, stored.commit.operations.last())
     }
@@ -486,7 +496,11 @@ impl StateReader {
     /// When NATS does not answer, or a message is damaged.
     pub async fn next(&mut self) -> Result<Option<Stored>, StateError> {
         match self.scan.next().await? {
-            Some(message) => Ok(Some(self.state.stored((message.seq, message.time), message.payload)?)),
+            Some(message) => {
+                // What came may share memory with what came along with it, and this may be kept for long.
+                let payload = Bytes::copy_from_slice(&message.payload);
+                Ok(Some(self.state.stored((message.seq, message.time), payload)?))
+            }
             None => Ok(None),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{AccountErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{DiscardPolicy, Info, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::{Context, ErrorCode};
 use thiserror::Error;
 
 use super::client::Client;
@@ -135,7 +135,7 @@ pub struct Survey {
 impl Survey {
     /// Asks over this connection, and waits so long for each answer.
     pub fn new(client: &Client, within: Duration) -> Self {
-        let mut context = jetstream::new(client.sdk.clone());
+        let mut context = client.jetstream();
         context.set_timeout(within);
         Self { context, within }
     }

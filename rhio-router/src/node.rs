@@ -15,7 +15,6 @@ use crate::quiet::Quiet;
 use crate::status::Entry;
 use crate::telemetry::Telemetry;
 use crate::trouble::{Cause, Trouble};
-use rhio_nats::settings;
 use rhio_nats::state::StateStore;
 use rhio_net::links::Links;
 
@@ -29,8 +28,6 @@ pub struct Node {
     pub me: PublicKey,
     /// Its private key.
     pub key: SigningKey,
-    /// How NATS is reached.
-    pub nats: Arc<settings::Nats>,
     /// The connection for everything but writing to local streams.
     pub client: Client,
     /// Its logs and cursors.

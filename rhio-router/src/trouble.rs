@@ -10,6 +10,7 @@ use rhio_blobs::bucket::{BucketError, Denied};
 use rhio_core::wire::CloseCode;
 use rhio_nats::connect::ConnectError;
 use rhio_nats::fault::{Limit, ServerFault};
+use rhio_nats::raw::exchange::AskError;
 use rhio_nats::reader::ReadError;
 use rhio_nats::sink::SinkError;
 use rhio_nats::source::SourceError;
@@ -69,6 +70,9 @@ causes! {
     /// NATS does not answer a request.
     NatsSilent: "nats-silent" =>
         "look whether the server hangs or is overloaded, and what rhio's user may do there";
+    /// NATS forbids our user something.
+    NatsPermission: "nats-permission" =>
+        "give rhio's user on the NATS server the permission that it names (README: NATS permissions)";
     /// There is no JetStream.
     JetStreamDisabled: "jetstream-disabled" =>
         "enable JetStream on the NATS server";
@@ -323,6 +327,19 @@ impl From<&ConnectError> for Cause {
             ConnectError::Tls { .. } => Self::NatsTls,
             ConnectError::Unreachable { .. } => Self::NatsUnreachable,
             ConnectError::File { .. } => Self::NatsFile,
+            ConnectError::Auth(_) => Self::NatsCredentials,
+        }
+    }
+}
+
+impl From<&AskError> for Cause {
+    fn from(error: &AskError) -> Self {
+        match error {
+            AskError::Connect(error) => error.into(),
+            AskError::Lost(_) => Self::NatsLost,
+            AskError::Denied(_) => Self::NatsPermission,
+            AskError::Write(_) => Self::StreamFailed,
+            AskError::TimedOut(_) => Self::NatsSilent,
         }
     }
 }
@@ -331,7 +348,8 @@ impl From<&ReadError> for Cause {
     fn from(error: &ReadError) -> Self {
         match error {
             ReadError::Nats(error) => of_fault(ServerFault::of(error), Self::StreamFailed),
-            ReadError::NoPosition => Self::StreamFailed,
+            ReadError::Ask(error) => error.into(),
+            ReadError::Ended { .. } | ReadError::Message(_) | ReadError::Untold(_) => Self::StreamFailed,
             ReadError::Stalled => Self::NatsSilent,
         }
     }
@@ -358,7 +376,9 @@ impl From<&SinkError> for Cause {
             SinkError::NotCaptured { .. } => Self::NotCaptured,
             SinkError::Refused { fault, .. } => of_fault(*fault, Self::StreamRefuses),
             SinkError::TooLarge { .. } => Self::MessageTooLarge,
-            SinkError::Lost => Self::NatsLost,
+            SinkError::Denied(_) => Self::NatsPermission,
+            SinkError::Unsayable(_) => Self::Unreplicable,
+            SinkError::Lost(_) => Self::NatsLost,
             SinkError::Occupied(_) => Self::SameKey,
             SinkError::Nats { source, .. } => of_fault(ServerFault::of(source), Self::StreamFailed),
             SinkError::Read(error) => error.into(),
@@ -373,7 +393,10 @@ impl From<&StateError> for Cause {
             StateError::Refused { .. } => Self::SameKey,
             StateError::Damaged { .. } | StateError::Format { .. } => Self::StateDamaged,
             StateError::Read(ReadError::Nats(error)) => of_state_fault(ServerFault::of(error)),
-            StateError::Read(ReadError::NoPosition) => Self::StateFailed,
+            StateError::Read(ReadError::Ask(error)) => error.into(),
+            StateError::Read(ReadError::Ended { .. } | ReadError::Message(_) | ReadError::Untold(_)) => {
+                Self::StateFailed
+            }
             StateError::Read(ReadError::Stalled) => Self::NatsSilent,
         }
     }

@@ -176,7 +176,6 @@ async fn start(
     let node = Node {
         me,
         key,
-        nats: Arc::new(config.nats.clone()),
         client,
         state: Arc::new(state),
         links: links.clone(),

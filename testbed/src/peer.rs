@@ -128,7 +128,7 @@ impl Log {
     pub fn record(&self, subject: &str, text: &str) -> SourceRecord {
         let seq = self.tail.through.seq.next();
         let position = Position { seq, time: 1_700_000_000_000_000_000 + seq.0 };
-        let record = CanonicalRecord::encode(subject, [], text.as_bytes()).expect("a record");
+        let record = CanonicalRecord::encode(subject, b"", text.as_bytes()).expect("a record");
         SourceRecord { position, record }
     }
 

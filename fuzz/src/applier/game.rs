@@ -192,6 +192,11 @@ impl Game {
                     let below = |f: &Floor| position.seq <= f.through.seq && position.time <= f.through.time;
                     assert!(!whole || self.floors.iter().any(below), "a record was held back unnoticed");
                 }
+                Slot::Proven(subject, proof) => {
+                    assert_eq!(proof.digest(subject), entry.digest, "a proof of something else was let through");
+                    let held = self.floors.iter().any(|floor| floor.holds(position, subject));
+                    assert!(held || !self.filter.matches(subject), "a record was held back unnoticed");
+                }
                 Slot::Present(record, _) => {
                     assert_eq!(record.digest(), entry.digest, "a record that was not signed was let through");
                     if !self.floors.iter().any(|floor| floor.holds(position, record.subject())) {

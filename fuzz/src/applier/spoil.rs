@@ -79,11 +79,20 @@ pub fn batch(u: &mut Unstructured<'_>, game: &Game, mut batch: Batch) -> Result<
     Ok(Some(batch))
 }
 
+/// A slot that leaves a record out, with the proof of its subject.
+pub fn proven(record: &CanonicalRecord) -> Slot {
+    Slot::Proven(Bytes::copy_from_slice(record.subject()), record.proof())
+}
+
 /// A slot of anything.
 fn slot(u: &mut Unstructured<'_>, game: &Game) -> Result<Slot> {
-    Ok(match u.int_in_range(0..=3u8)? {
+    Ok(match u.int_in_range(0..=4u8)? {
         0 => Slot::Gone,
         1 => Slot::LeftOut,
+        4 => {
+            let sealed = &game.world().log[u.choose_index(game.world().log.len())?];
+            proven(&sealed.records[u.choose_index(sealed.records.len())?].record)
+        }
         2 => present(&world::record(u, &game.world().filter)?),
         _ => {
             let sealed = &game.world().log[u.choose_index(game.world().log.len())?];
@@ -109,7 +118,5 @@ fn again(u: &mut Unstructured<'_>, game: &Game, batch: &Batch) -> Result<Bytes> 
 
 /// A record's canonical bytes, put together again from what was handed out.
 pub fn recompose(parts: &RecordParts) -> CanonicalRecord {
-    let subject = std::str::from_utf8(&parts.subject).expect("a subject is text");
-    let headers = parts.headers.iter().map(|(name, value)| (&name[..], &value[..]));
-    CanonicalRecord::encode(subject, headers, &parts.payload).expect("a record")
+    CanonicalRecord::encode(&parts.subject, &parts.headers, &parts.payload).expect("a record")
 }

@@ -23,7 +23,7 @@ fn at(seq: u64) -> Position {
 }
 
 fn record(seq: u64, subject: &str) -> CanonicalRecord {
-    CanonicalRecord::encode(subject, [], &seq.to_be_bytes()).unwrap()
+    CanonicalRecord::encode(subject, b"", &seq.to_be_bytes()).unwrap()
 }
 
 fn present(record: &CanonicalRecord) -> Slot {
@@ -268,6 +268,30 @@ fn a_record_that_was_asked_for_must_not_be_left_out() {
 }
 
 #[test]
+fn a_record_is_left_out_by_proof_only_when_its_subject_was_not_asked_for() {
+    let good = Author::new().batch(&[1, 2]);
+    let proven = |slot: &Slot, subject: Option<&'static [u8]>| match slot {
+        Slot::Present(record, parts) => {
+            Slot::Proven(subject.map_or_else(|| parts.subject.clone(), Bytes::from_static), record.proof())
+        }
+        other => panic!("{other:?} is no record"),
+    };
+    let withheld = Violation::Withheld { seq: OpSeq(0), index: 0 };
+    let mut bad = good.clone();
+    bad.slots[0] = proven(&good.slots[0], None);
+    assert_eq!(refused(&mut applier(), bad, good.clone()), withheld);
+
+    // Under another subject the proof does not give what was signed.
+    let mut narrow = applier_of("a.y", vec![], Cursor::default(), Found::default());
+    let mut polite = good.clone();
+    polite.slots = good.slots.iter().map(|slot| proven(slot, None)).collect();
+    let mut bad = polite.clone();
+    bad.slots[1] = proven(&good.slots[1], Some(b"b.z"));
+    let digest = Violation::Digest { seq: OpSeq(0), index: 1 };
+    assert_eq!(refused(&mut narrow, bad, polite), digest);
+}
+
+#[test]
 fn a_record_that_was_not_asked_for_is_refused() {
     let mut narrow = applier_of("a.y", vec![], Cursor::default(), Found::default());
     let bad = Author::new().batch(&[1]);
@@ -297,7 +321,7 @@ fn the_room_is_measured_in_what_came_whatever_the_author_says() {
     let mut applier = applier();
     let mut total = Total::default();
     let mut head = None;
-    let big = CanonicalRecord::encode("a.x", [], &vec![0; MAX_STAGED_BYTES / 2]).unwrap();
+    let big = CanonicalRecord::encode("a.x", b"", &vec![0; MAX_STAGED_BYTES / 2]).unwrap();
     for (seq, claimed) in [(1, u64::MAX), (2, u64::MAX), (3, 0)] {
         let entry = Entry { position: at(seq), digest: big.digest() };
         let content = Manifest::new(claimed, vec![entry]).unwrap().into();

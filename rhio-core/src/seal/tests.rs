@@ -14,7 +14,7 @@ fn sealer() -> Sealer {
 }
 
 fn record(seq: u64, len: usize) -> SourceRecord {
-    let record = CanonicalRecord::encode("a", [], &vec![seq as u8; len]).unwrap();
+    let record = CanonicalRecord::encode("a", b"", &vec![seq as u8; len]).unwrap();
     SourceRecord { position: Position { seq: SourceSeq(seq), time: seq * 10 }, record }
 }
 

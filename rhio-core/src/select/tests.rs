@@ -15,7 +15,7 @@ fn filter(text: &str) -> Filter {
 }
 
 fn record(seq: u64, subject: &str) -> SourceRecord {
-    let record = CanonicalRecord::encode(subject, [], b"").unwrap();
+    let record = CanonicalRecord::encode(subject, b"", b"").unwrap();
     SourceRecord { position: Position { seq: SourceSeq(seq), time: seq * 10 }, record }
 }
 

@@ -29,6 +29,8 @@ fn wildcards_mean_what_they_mean_in_nats() {
     ] {
         assert_eq!(filter(pattern).matches(subject), expected, "{pattern} against {subject}");
     }
+    assert!(filter("foo.*").matches(&b"foo.\xFF"[..]));
+    assert!(!filter("foo").matches(&b"foo\xFF"[..]));
 }
 
 #[test]
@@ -39,7 +41,9 @@ fn what_nats_refuses_is_refused() {
     assert_eq!(Filter::parse("a."), Err(SubjectError::EmptyToken));
     assert_eq!(Filter::parse("a b"), Err(SubjectError::Whitespace));
     assert_eq!(Filter::parse("a.>.b"), Err(SubjectError::FullWildcardNotLast));
-    assert_eq!(check_subject("a.*"), Err(SubjectError::Wildcard));
+    assert_eq!(check_subject(b"a.b c"), Err(SubjectError::Whitespace));
+    assert_eq!(check_subject(b"a."), Err(SubjectError::EmptyToken));
+    assert_eq!(check_subject(b"a.\xFF.\x01.*"), Ok(()));
     assert_eq!(Filter::parse(&"a".repeat(MAX_SUBJECT_LEN + 1)), Err(SubjectError::TooLong));
 }
 

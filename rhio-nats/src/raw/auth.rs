@@ -10,7 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
 use super::encode::Login;
-use super::settings::{ClientCert, Credentials, Secret, Tls};
+use crate::settings::{ClientCert, Credentials, Tls};
+use rhio_core::secret::Secret;
 
 /// Longest file that is read, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -86,7 +87,7 @@ async fn read_creds(path: &Path) -> Result<Creds, AuthError> {
 }
 
 /// The line between `-----BEGIN name-----` and `------END name------`.
-fn section<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn section<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let is_fence = |line: &str, word: &str| line.trim_matches('-').strip_prefix(word).map(str::trim) == Some(name);
     let mut lines = text.lines().map(str::trim).skip_while(|line| !is_fence(line, "BEGIN")).skip(1);
     let content = lines.find(|line| !line.is_empty())?;

@@ -19,8 +19,8 @@ use super::connection::{self, Reader, Writer};
 use super::encode::{ClientInfo, Login, Outbox};
 use super::info::ServerInfo;
 use super::parse::{ParseError, Parser, ServerOp};
-use super::settings::{Endpoint, Settings};
 use crate::fault::is_refusal;
+use crate::settings::{Endpoint, Nats};
 
 /// How long finding the addresses of a name may take, and connecting to each of them.
 const REACH: Duration = Duration::from_secs(2);
@@ -85,7 +85,7 @@ impl From<AuthError> for ConnectError {
 /// # Errors
 /// When a file is of no use, or no server takes us. Of several reasons the one is told that is least likely to go away
 /// by itself: refused credentials before TLS, and that before a server that can't be reached.
-pub async fn connect(settings: &Settings, purpose: &str) -> Result<(Writer, Reader), ConnectError> {
+pub async fn connect(settings: &Nats, purpose: &str) -> Result<(Writer, Reader), ConnectError> {
     // What is wrong with our own files is said at once, whatever is wrong with the servers.
     auth::login(settings.credentials.as_ref(), None).await?;
     if settings.tls.is_some() {
@@ -161,7 +161,7 @@ fn explain(failures: &[(&Endpoint, Failure)]) -> ConnectError {
     }
 }
 
-async fn reach(settings: &Settings, endpoint: &Endpoint, purpose: &str) -> Result<(Writer, Reader), Failure> {
+async fn reach(settings: &Nats, endpoint: &Endpoint, purpose: &str) -> Result<(Writer, Reader), Failure> {
     let mut hello = Hello::new(tcp(endpoint).await?);
     let ServerOp::Info(json) = hello.next("its first word").await? else {
         return Err(Failure::Unreachable("the server does not speak NATS".into()));
@@ -212,7 +212,7 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, Failure> {
 async fn greet<S>(
     mut hello: Hello<S>,
     mut info: ServerInfo,
-    settings: &Settings,
+    settings: &Nats,
     purpose: &str,
     secure: bool,
 ) -> Result<(Writer, Reader), Failure>

@@ -245,6 +245,15 @@ impl Writer {
         .await
     }
 
+    /// Asks for no more messages with this number, without waiting for room.
+    pub fn forget(&self, sid: u64) {
+        let mut waiting = self.shared.waiting();
+        let Ok(()) = self.shared.add(&mut waiting.outbox, |outbox| {
+            outbox.unsubscribe(sid, None);
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+
     /// Waits until the server has read all that was sent before. Its answer comes behind what it sent until then, so
     /// somebody must take that from the reader meanwhile.
     ///

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::settings::Secret;
+use rhio_core::secret::Secret;
 
 /// Payloads from here on are not copied between others but sent as they are.
 const OWN_SEGMENT: usize = 64 * 1024;

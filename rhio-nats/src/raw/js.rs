@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::headers;
 use super::parse::{Message, decimal};
-use super::settings::Settings;
+use crate::settings::Nats;
 
 mod single;
 #[cfg(test)]
@@ -28,7 +28,7 @@ pub struct Api {
 
 impl Api {
     /// The API of the settings' domain.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Nats) -> Self {
         let prefix = settings.domain.as_ref().map_or_else(|| "$JS.API".into(), |domain| format!("$JS.{domain}.API"));
         Self { prefix }
     }
@@ -55,7 +55,7 @@ impl Api {
 }
 
 /// A subject for answers that nobody else has.
-pub fn inbox(settings: &Settings) -> String {
+pub fn inbox(settings: &Nats) -> String {
     let unique: String = std::iter::repeat_with(fastrand::alphanumeric).take(22).collect();
     format!("{}.{unique}", settings.inbox_prefix)
 }
@@ -307,8 +307,11 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The server itself answers a question that nobody listens to.
+/// Whether this is the server's own answer to a question that nobody listens to.
+pub fn is_nobody(answer: &Message) -> bool {
+    answer.payload().is_empty() && headers::status(answer.headers()).is_some_and(|status| status.code == 503)
+}
+
 fn check_listened(message: &Message) -> Result<(), Refusal> {
-    let nobody = message.payload().is_empty() && headers::status(message.headers()).is_some_and(|s| s.code == 503);
-    if nobody { Err(Refusal::Nobody) } else { Ok(()) }
+    if is_nobody(message) { Err(Refusal::Nobody) } else { Ok(()) }
 }

@@ -8,7 +8,7 @@ use rhio_nats::raw::connect::connect;
 use rhio_nats::raw::connection::{Incoming, Operation, Reader, Writer};
 use rhio_nats::raw::encode::Publish;
 use rhio_nats::raw::js::{ACK, Api, GetRequest, Pull, PullRequest, Pulled, Refusal, Single, Stored, inbox, mark};
-use rhio_nats::raw::settings::Settings;
+use rhio_nats::settings::Nats;
 use serde_json::json;
 use testkit::{NatsOptions, NatsServer, create_stream};
 
@@ -36,7 +36,7 @@ fn kept(block: &[u8]) -> Vec<u8> {
 }
 
 /// Sends messages to a stream and waits until it has stored all of them.
-async fn store(writer: &Writer, reader: &mut Reader, settings: &Settings, messages: &[Sent]) -> BTreeMap<u64, u64> {
+async fn store(writer: &Writer, reader: &mut Reader, settings: &Nats, messages: &[Sent]) -> BTreeMap<u64, u64> {
     let inbox = inbox(settings);
     writer.subscribe(format!("{inbox}.*").as_bytes(), 900).await.unwrap();
     for (number, (subject, headers, payload)) in messages.iter().enumerate() {
@@ -53,7 +53,7 @@ async fn store(writer: &Writer, reader: &mut Reader, settings: &Settings, messag
     stored
 }
 
-async fn consumer(server: &NatsServer, settings: &Settings, name: &str, ack: &str) -> PullRequest {
+async fn consumer(server: &NatsServer, settings: &Nats, name: &str, ack: &str) -> PullRequest {
     let config = json!({ "stream_name": "S", "config": { "name": name, "ack_policy": ack, "deliver_policy": "all" } });
     let subject = Api::new(settings).subject(&format!("CONSUMER.CREATE.S.{name}"));
     let answer = server.client().await.request(subject, config.to_string().into()).await.unwrap();
@@ -209,9 +209,9 @@ async fn what_a_user_may_not_do_is_told_with_its_subject() {
         publish: { deny: [\"s.secret.>\"] }, subscribe: { deny: \"hidden\" } } } ] }";
     let server = NatsServer::start(NatsOptions::new().config(rules)).await;
     let mut settings = settings(&server.address());
-    let password = rhio_nats::raw::settings::Secret::new("pw");
+    let password = rhio_core::secret::Secret::new("pw");
     settings.credentials =
-        Some(rhio_nats::raw::settings::Credentials::UserPassword { username: "me".into(), password });
+        Some(rhio_nats::settings::Credentials::UserPassword { username: "me".into(), password });
     let (writer, mut reader) = connect(&settings, "test").await.unwrap();
     let payload = Bytes::new();
     let secret = Publish { subject: b"s.secret.\xFFx", reply: None, headers: &[], payload: &payload };

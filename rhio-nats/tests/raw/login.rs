@@ -7,17 +7,18 @@ use nkeys::KeyPair;
 use rhio_nats::raw::connect::{ConnectError, connect};
 use rhio_nats::raw::connection::{Reader, Writer};
 use rhio_nats::raw::encode::Publish;
-use rhio_nats::raw::settings::{ClientCert, Credentials, Secret, Settings, Tls};
+use rhio_core::secret::Secret;
+use rhio_nats::settings::{ClientCert, Credentials, Nats, Tls};
 use testkit::login::{Certificates, creds, operator_mode};
 use testkit::{NatsOptions, NatsServer};
 
 use super::{endpoint, message, settings};
 
-fn with(server: &NatsServer, credentials: Option<Credentials>) -> Settings {
-    Settings { credentials, ..settings(&server.address()) }
+fn with(server: &NatsServer, credentials: Option<Credentials>) -> Nats {
+    Nats { credentials, ..settings(&server.address()) }
 }
 
-async fn works(settings: &Settings) -> (Writer, Reader) {
+async fn works(settings: &Nats) -> (Writer, Reader) {
     let (writer, mut reader) = connect(settings, "test").await.unwrap_or_else(|error| panic!("{error}"));
     let payload = Bytes::from_static(b"hello");
     writer.subscribe(b"echo", 1).await.unwrap();
@@ -27,7 +28,7 @@ async fn works(settings: &Settings) -> (Writer, Reader) {
     (writer, reader)
 }
 
-async fn refusal(settings: &Settings) -> ConnectError {
+async fn refusal(settings: &Nats) -> ConnectError {
     connect(settings, "test").await.expect_err("an error")
 }
 
@@ -106,7 +107,7 @@ fn client(certificates: &Certificates, with_certificate: bool) -> Option<Tls> {
 async fn with_tls_and_a_ca_of_our_own() {
     let certificates = Certificates::new();
     let server = NatsServer::start(NatsOptions::new().config(&certificates.server_config(false))).await;
-    let at = |tls| Settings { tls, ..settings(&server.address()) };
+    let at = |tls| Nats { tls, ..settings(&server.address()) };
     works(&at(client(&certificates, false))).await;
 
     // The server's certificate is not from this CA.
@@ -123,7 +124,7 @@ async fn with_tls_and_a_ca_of_our_own() {
 async fn with_a_client_certificate() {
     let certificates = Certificates::new();
     let server = NatsServer::start(NatsOptions::new().config(&certificates.server_config(true))).await;
-    let at = |tls| Settings { tls, ..settings(&server.address()) };
+    let at = |tls| Nats { tls, ..settings(&server.address()) };
     works(&at(client(&certificates, true))).await;
     let error = refusal(&at(client(&certificates, false))).await;
     assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
@@ -135,14 +136,14 @@ async fn with_tls_and_a_password() {
     let options = NatsOptions::new().password("me", "geheim").config(&certificates.server_config(false));
     let server = NatsServer::start(options).await;
     let credentials = Some(Credentials::UserPassword { username: "me".into(), password: Secret::new("geheim") });
-    works(&Settings { tls: client(&certificates, false), ..with(&server, credentials) }).await;
+    works(&Nats { tls: client(&certificates, false), ..with(&server, credentials) }).await;
 }
 
 #[tokio::test]
 async fn tls_is_never_given_up_for_a_server_without_it() {
     let certificates = Certificates::new();
     let server = NatsServer::start(NatsOptions::new()).await;
-    let error = refusal(&Settings { tls: client(&certificates, false), ..with(&server, None) }).await;
+    let error = refusal(&Nats { tls: client(&certificates, false), ..with(&server, None) }).await;
     assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
     let mut settings = with(&server, Some(Credentials::Token(Secret::new("geheim"))));
     settings.endpoint[0].tls = true;
@@ -152,7 +153,7 @@ async fn tls_is_never_given_up_for_a_server_without_it() {
 #[tokio::test]
 async fn files_that_are_of_no_use_are_named() {
     let certificates = Certificates::new();
-    let with = |tls: Tls| Settings { tls: Some(tls), ..settings("localhost:1") };
+    let with = |tls: Tls| Nats { tls: Some(tls), ..settings("localhost:1") };
     let error = refusal(&with(Tls { ca: Some("/nowhere/ca.pem".into()), client: None })).await.to_string();
     assert!(error.starts_with("nats.tls.ca: /nowhere/ca.pem cannot be read: "), "{error}");
     let swapped = ClientCert { cert: certificates.file("client-key.pem"), key: certificates.file("client.pem") };

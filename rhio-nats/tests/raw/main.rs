@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rhio_nats::raw::connection::{Incoming, Reader};
 use rhio_nats::raw::parse::Message;
-use rhio_nats::raw::settings::{Endpoint, Settings};
+use rhio_nats::settings::{Endpoint, Nats};
 
 /// In which everything happens that should.
 const SOON: Duration = Duration::from_secs(15);
@@ -21,8 +21,8 @@ fn endpoint(address: &str) -> Endpoint {
     Endpoint { tls: false, host: host.into(), port: port.parse().expect("a port") }
 }
 
-fn settings(address: &str) -> Settings {
-    Settings { endpoint: vec![endpoint(address)], ..Settings::default() }
+fn settings(address: &str) -> Nats {
+    Nats { endpoint: vec![endpoint(address)], ..Nats::default() }
 }
 
 async fn next(reader: &mut Reader) -> Incoming {

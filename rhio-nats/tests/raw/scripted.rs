@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rhio_nats::raw::connect::{ConnectError, connect};
 use rhio_nats::raw::connection::{Reader, Writer};
-use rhio_nats::raw::settings::Settings;
+use rhio_nats::settings::Nats;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -28,7 +28,7 @@ impl Scripted {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a port") }
     }
 
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Nats {
         settings(&self.listener.local_addr().expect("an address").to_string())
     }
 

@@ -9,7 +9,7 @@ use rhio_nats::raw::connect::connect;
 use rhio_nats::raw::connection::{Reader, Writer};
 use rhio_nats::raw::encode::Publish;
 use rhio_nats::raw::js::{Api, Pull, PullRequest, Pulled, Stored, inbox};
-use rhio_nats::raw::settings::Settings;
+use rhio_nats::settings::Nats;
 use serde_json::json;
 use testkit::{NatsOptions, NatsServer, create_stream};
 
@@ -49,7 +49,7 @@ impl Measure {
     }
 }
 
-async fn write(writer: &Writer, reader: &mut Reader, settings: &Settings) {
+async fn write(writer: &Writer, reader: &mut Reader, settings: &Nats) {
     let inbox = inbox(settings);
     writer.subscribe(format!("{inbox}.*").as_bytes(), 1).await.unwrap();
     let payload = Bytes::from(vec![b'x'; SIZE]);
@@ -76,7 +76,7 @@ async fn message_of(reader: &mut Reader) -> rhio_nats::raw::parse::Message {
     message(reader).await
 }
 
-async fn read(writer: &Writer, reader: &mut Reader, settings: &Settings) {
+async fn read(writer: &Writer, reader: &mut Reader, settings: &Nats) {
     let (inbox, subject) = (inbox(settings), Api::new(settings).next("S", "raw"));
     let (expires, idle_heartbeat) = (Duration::from_secs(30), Duration::from_secs(5));
     let request = PullRequest { batch: BATCH, max_bytes: 0, expires, idle_heartbeat }.json().into();

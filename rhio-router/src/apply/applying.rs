@@ -111,7 +111,7 @@ pub async fn apply(
     connection: Connection,
 ) -> Result<LogId, ApplyError> {
     let log = descriptor.id();
-    let mut sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, subscription.author).await?;
+    let mut sink = Sink::open(&node.client, &subscription.stream, &subscription.filter, subscription.author).await?;
     if sink.created() != local_created {
         return Err(ApplyError::Recreated);
     }
@@ -206,7 +206,7 @@ pub(super) fn refuse(subscription: &Subscription, connection: &Connection, error
 fn count(batch: &Batch) -> Count {
     let present = batch.slots.iter().filter_map(|slot| match slot {
         Slot::Present(record, _) => Some(record.as_bytes().len() as u64),
-        Slot::Gone | Slot::LeftOut => None,
+        Slot::Gone | Slot::LeftOut | Slot::Proven(..) => None,
     });
     present.fold(Count::default(), |sum, bytes| Count { messages: sum.messages + 1, bytes: sum.bytes + bytes })
 }
@@ -320,7 +320,7 @@ impl Driver<'_> {
             last: None,
             since: Instant::now(),
         });
-        let stamp = Sink::stamp(&self.life, write.operation.hash());
+        let stamp = self.sink.stamp(&self.life, write.operation.hash());
         for (index, record) in write.records.iter().enumerate() {
             let answered = !for_all || index + 1 == write.records.len();
             self.sink.publish(&stamp, record, answered.then_some(self.next_mark)).await?;

@@ -92,7 +92,7 @@ async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), App
     node.state.ensure().await?;
     // First of all the local stream: without it there is no point in asking the author.
     let author = subscription.author;
-    let sink = Sink::open(&node.nats, &subscription.stream, &subscription.filter, author).await?;
+    let sink = Sink::open(&node.client, &subscription.stream, &subscription.filter, author).await?;
     let local_created = sink.created();
     drop(sink);
     let connection = node.reach(&author, &subscription.status).await;

@@ -78,9 +78,7 @@ async fn hash_before(node: &Node, view: &View, next: OpSeq) -> Result<Option<OpH
     if let Some(head) = view.head.filter(|head| head.seq == wanted) {
         return Ok(Some(head.hash));
     }
-    let Some(stored) = node.state.find(&view.subject, wanted).await? else { return Ok(None) };
-    let found = stored.operations(&node.state)?.into_iter().find(|operation| operation.seq() == wanted);
-    Ok(found.map(|operation| operation.hash()))
+    Ok(node.state.hash_of(&view.subject, wanted).await?)
 }
 
 /// Sends what the subscriber lacks, for ever.
@@ -93,6 +91,8 @@ async fn send(
 ) -> Result<(), SessionError> {
     let mut views = publication.view();
     let mut reader: Option<StateReader> = None;
+    // Behind the last commit that was read; found by the operation's number only the first time.
+    let mut from: Option<u64> = None;
     loop {
         let view = views.borrow_and_update().clone();
         let Some(view) = view.filter(|view| view.log == first.log) else {
@@ -107,13 +107,19 @@ async fn send(
                 let mut open = match reader.take() {
                     Some(open) => open,
                     None => {
-                        let stored = node.state.find(&view.subject, next).await?;
-                        let stored = stored.ok_or(SessionError::Refused(CloseCode::Unavailable))?;
-                        node.state.read(&view.subject, stored.seq).await?
+                        let from = match from.take() {
+                            Some(from) => from,
+                            None => {
+                                let stored = node.state.find(&view.subject, next).await?;
+                                stored.ok_or(SessionError::Refused(CloseCode::Unavailable))?.seq
+                            }
+                        };
+                        node.state.read(&view.subject, from).await?
                     }
                 };
                 // At its end it has read what was the end when it was opened; there is more now.
                 if let Some(stored) = open.next().await? {
+                    from = Some(stored.seq + 1);
                     for operation in stored.operations(&node.state)? {
                         if operation.seq() != lock(session).next() {
                             continue;

@@ -95,7 +95,7 @@ type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// A message of a queue that no subscriber has yet.
 struct Waiting {
-    subject: String,
+    subject: Vec<u8>,
     ack: Ack,
 }
 
@@ -230,7 +230,7 @@ impl Driver<'_> {
         match delivered.record {
             Ok(Some(record)) => {
                 if let Some(ack) = delivered.ack {
-                    let waiting = Waiting { subject: delivered.subject, ack };
+                    let waiting = Waiting { subject: record.subject().to_vec(), ack };
                     let applied = self.live.applied().borrow().clone();
                     if is_applied(&applied, position.seq, &waiting.subject) {
                         self.send_ack(waiting.ack).await;
@@ -290,7 +290,7 @@ impl Driver<'_> {
     }
 }
 
-fn is_applied(applied: &Applied, seq: SourceSeq, subject: &str) -> bool {
+fn is_applied(applied: &Applied, seq: SourceSeq, subject: &[u8]) -> bool {
     applied.iter().any(|(filter, through)| seq <= *through && filter.matches(subject))
 }
 

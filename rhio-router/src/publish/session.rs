@@ -196,9 +196,7 @@ async fn hash_before(node: &Node, view: &View, next: OpSeq) -> Result<Option<OpH
     if let Some(head) = head.filter(|head| head.seq == wanted) {
         return Ok(Some(head.hash));
     }
-    let Some(stored) = node.state.find(&view.subject, wanted).await? else { return Ok(None) };
-    let found = stored.operations(&node.state)?.into_iter().find(|op| op.seq() == wanted);
-    Ok(found.map(|op| op.hash()))
+    Ok(node.state.hash_of(&view.subject, wanted).await?)
 }
 
 /// Sends what the subscriber lacks, for ever.

@@ -83,7 +83,7 @@ pub struct Context {
 }
 
 /// Name of the header, compared without regard to case.
-pub const TRACEPARENT: &[u8] = b"traceparent";
+pub const TRACEPARENT: &str = "traceparent";
 
 impl Context {
     /// Reads `version-trace-span-flags`. Later versions may append fields; what is no valid header is nothing.

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, SpanFlags};
-use rhio_core::codec::Reader;
+use rhio_core::headers;
 use rhio_core::id::{OpHash, PublicKey};
 use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::log::operation::Operation;
@@ -249,9 +249,7 @@ fn links(records: &[SourceRecord]) -> (Vec<Link>, u32) {
 
 /// The context that a message carries.
 fn context(record: &CanonicalRecord) -> Option<Context> {
-    let (_, parts) = CanonicalRecord::read(&mut Reader::new(record.as_bytes().clone())).ok()?;
-    let header = parts.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT));
-    header.and_then(|(_, value)| Context::parse(value))
+    headers::get(record.headers(), TRACEPARENT).and_then(Context::parse)
 }
 
 #[cfg(test)]
@@ -264,8 +262,8 @@ mod tests {
     use super::*;
 
     fn record(headers: &[(&str, &str)]) -> SourceRecord {
-        let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let record = CanonicalRecord::encode("a.b", headers, b"payload").unwrap();
+        let block = headers::block(headers.iter().copied());
+        let record = CanonicalRecord::encode("a.b", &block, b"payload").unwrap();
         SourceRecord { position: Position { seq: SourceSeq(1), time: 1 }, record }
     }
 

@@ -56,7 +56,7 @@ fn what_operators_run_into_has_an_answer() {
     for (trouble, code, answer) in [
         (Trouble::from(&unreachable), "nats-unreachable", "nats.endpoint"),
         (Trouble::from(&SinkError::Missing(stream())), "stream-missing", "create it"),
-        (Trouble::from(&SinkError::Lost), "nats-lost", "reconnects"),
+        (Trouble::from(&SinkError::Lost(Lost::Closed)), "nats-lost", "reconnects"),
         (Trouble::from(&full(Limit::Messages)), "stream-full-messages", "full"),
         (Trouble::from(&full(Limit::Bytes)), "stream-full-bytes", "full"),
         (Trouble::from(&full(Limit::Storage)), "nats-storage-full", "make room"),

@@ -116,12 +116,9 @@ fn limits(config: &StreamFacts) -> String {
 }
 
 async fn subscribed(world: &World, entry: &SubscribeSubject) -> Seen {
-    if world.nats().await.is_err() {
-        return Seen::skipped(NO_NATS);
-    }
+    let Ok(client) = world.nats().await else { return Seen::skipped(NO_NATS) };
     let about = format!("takes '{}' of {}", entry.subject, entry.public_key.short());
-    let nats = &world.config.nats;
-    match timeout(OPEN, Sink::open(nats, &entry.stream, &entry.subject, entry.public_key)).await {
+    match timeout(OPEN, Sink::open(client, &entry.stream, &entry.subject, entry.public_key)).await {
         Ok(Ok(sink)) => {
             let swallowed = world
                 .config

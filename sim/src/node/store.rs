@@ -148,6 +148,6 @@ pub fn record_of(message: &Message, echo: bool) -> Option<SourceRecord> {
         return None;
     }
     let position = Position { seq: SourceSeq(message.seq), time: message.time };
-    let record = CanonicalRecord::encode(&message.subject, [], &message.payload).expect("a plain message");
+    let record = CanonicalRecord::encode(&message.subject, b"", &message.payload).expect("a plain message");
     Some(SourceRecord { position, record })
 }

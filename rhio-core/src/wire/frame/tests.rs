@@ -29,7 +29,7 @@ fn position(seq: u64, time: u64) -> Position {
 
 fn samples() -> Vec<(&'static str, Frame)> {
     let filter = Filter::parse("a.*").unwrap();
-    let record = CanonicalRecord::encode("a.b", [(&b"H"[..], &b"v"[..])], b"payload").unwrap();
+    let record = CanonicalRecord::encode("a.b", b"NATS/1.0\r\nH: v\r\n\r\n", b"payload").unwrap();
     let (record, parts) = CanonicalRecord::read(&mut Reader::new(record.as_bytes().clone())).unwrap();
     let state = LogState {
         descriptor: descriptor(),
@@ -45,7 +45,8 @@ fn samples() -> Vec<(&'static str, Frame)> {
         LogState { descriptor: LogDescriptor::bucket(author(), 3, "b"), through: Position::default(), ..empty.clone() };
     let pull = |next, held, want| Frame::Pull(Pull { log: descriptor().id(), next: OpSeq(next), held, want });
     let messages = |floors| Want::Messages { filter: filter.clone(), floors };
-    let slots = vec![Slot::Gone, Slot::Present(record, parts), Slot::LeftOut];
+    let proven = Slot::Proven(Bytes::from_static(b"b.c"), record.proof());
+    let slots = vec![Slot::Gone, Slot::Present(record, parts), Slot::LeftOut, proven];
     vec![
         ("watch", Frame::Watch(Interest::Messages(filter.clone()))),
         ("watch-bucket", Frame::Watch(Interest::Bucket("b".to_owned()))),

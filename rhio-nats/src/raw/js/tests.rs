@@ -149,9 +149,9 @@ fn requests_are_written_as_the_server_takes_them() {
     assert!(!String::from_utf8(request.json()).unwrap().contains("max_bytes"));
     assert_eq!(GetRequest { seq: 3, filter: None }.json(), br#"{"seq":3}"#);
     assert_eq!(GetRequest { seq: 3, filter: Some("s.>") }.json(), br#"{"seq":3,"next_by_subj":"s.>"}"#);
-    let settings = Settings { domain: Some("hub".into()), inbox_prefix: "_mine".into(), ..Settings::default() };
+    let settings = Nats { domain: Some("hub".into()), inbox_prefix: "_mine".into(), ..Nats::default() };
     assert_eq!(Api::new(&settings).next("S", "c"), "$JS.hub.API.CONSUMER.MSG.NEXT.S.c");
-    assert_eq!(Api::new(&Settings::default()).get("S"), "$JS.API.STREAM.MSG.GET.S");
+    assert_eq!(Api::new(&Nats::default()).get("S"), "$JS.API.STREAM.MSG.GET.S");
     let (one, other) = (inbox(&settings), inbox(&settings));
     assert!(one.starts_with("_mine.") && one.len() == 28 && one != other);
 }
