@@ -183,7 +183,10 @@ struct Inner {
     missing: Option<SystemTime>,
     /// When the last record that was applied came into the author's stream, by the author's clock.
     newest: Option<SystemTime>,
+    /// When a line last said what it waits for.
     logged: Option<Instant>,
+    /// When it was made.
+    made: Instant,
     /// Since when troubles are counted, and how many there were.
     troubles: Option<(Instant, u32)>,
 }
@@ -252,7 +255,8 @@ impl Entry {
             refused: [0; Refusal::ALL.len()],
             restarts: 0,
         };
-        let inner = Inner { report, whole: None, missing: None, newest: None, logged: None, troubles: None };
+        let made = Instant::now();
+        let inner = Inner { report, whole: None, missing: None, newest: None, logged: None, made, troubles: None };
         Self { name: name.into(), inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -310,6 +314,32 @@ impl Entry {
         if log {
             warn!("{}: waiting: {words}", self.name);
         }
+    }
+
+    /// Tells again what it waits for, or that it has not begun, when that was not told for a minute. Whoever calls this
+    /// must not wait for what the entry waits for.
+    pub fn remind(&self) {
+        let words = self.with(|inner| {
+            let words = match &inner.report.state {
+                State::Active => return None,
+                State::Waiting(trouble) => trouble.to_string(),
+                State::Starting => "it has not begun yet; its first steps take long".to_owned(),
+            };
+            let due = inner.logged.unwrap_or(inner.made).elapsed() >= REPEAT;
+            due.then(|| {
+                inner.logged = Some(Instant::now());
+                words
+            })
+        });
+        if let Some(words) = words {
+            warn!("{}: waiting: {words}", self.name);
+        }
+    }
+
+    /// When a line last said what it waits for.
+    #[cfg(test)]
+    pub fn logged(&self) -> Option<Instant> {
+        self.with(|inner| inner.logged)
     }
 
     /// Something is wrong with a part of it, such as one object; the rest goes on. Logged at once when it is new, and

@@ -73,7 +73,7 @@ pub async fn run(node: Node, subject: Filter, stop: CancellationToken) {
 fn hear(node: &Node, payload: &[u8]) {
     match buckets(payload) {
         Ok(names) => {
-            for publication in names.iter().filter_map(|name| node.blobs.published.find(name)) {
+            for publication in names.iter().filter_map(|name| node.holdings.bucket(name)) {
                 publication.look();
             }
         }
