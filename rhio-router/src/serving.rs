@@ -2,6 +2,7 @@
 
 use std::future::{Future, ready};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rhio_core::id::{LogId, OpHash, OpSeq, PublicKey};
@@ -11,6 +12,7 @@ use rhio_core::wire::{Batch, CloseCode, Frame};
 use rhio_nats::state::{LogSubject, StateReader};
 use rhio_net::links::Incoming;
 use rhio_net::stream::{FrameReader, FrameWriter, StreamError};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -23,6 +25,8 @@ use crate::status::{Count, Entry};
 
 /// What is live goes after control frames.
 pub const LIVE_PRIORITY: i32 = 1;
+/// How long a subscriber has to apply what it was sent before a session ends that can't go on.
+const LINGER: Duration = Duration::from_secs(5);
 /// What is caught up goes after what is live.
 pub const CATCH_UP_PRIORITY: i32 = 0;
 
@@ -133,10 +137,11 @@ pub async fn serve(
     let session = Session::open((asked.next, asked.held), head, before)
         .map_err(|refusal| SessionError::Refused(source.refuse(&peer, refusal)))?;
     debug!(peer = %peer, log = %asked.log.short(), from = session.next().0, "session begins");
-    let serving = Serving { node, peer, source, session: Mutex::new(session) };
+    let from = session.next();
+    let serving = Serving { node, peer, source, session: Mutex::new(session), from, heard: Notify::new() };
     let presence = source.readership().enter(peer);
     tokio::select! {
-        outcome = serving.send(writer) => outcome,
+        outcome = serving.send_or_linger(writer) => outcome,
         outcome = serving.hear(reader, &presence) => outcome,
     }
 }
@@ -166,6 +171,10 @@ struct Serving<'a, S> {
     peer: PublicKey,
     source: &'a S,
     session: Mutex<Session>,
+    /// The first operation that was to be sent.
+    from: OpSeq,
+    /// The subscriber has said how far it is.
+    heard: Notify,
 }
 
 /// Reads the log and its payloads again.
@@ -178,6 +187,27 @@ struct CatchUp<A> {
 impl<S: Source> Serving<'_, S> {
     fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what the subscriber lacks, for ever. When one operation can't be sent, the stream is broken off, and what is
+    /// on its way there is lost with it. It would be lost each time, so the subscriber is given time to apply it.
+    async fn send_or_linger(&self, writer: &mut FrameWriter) -> Result<(), SessionError> {
+        let outcome = self.send(writer).await;
+        if matches!(outcome, Err(SessionError::Altered { .. })) {
+            let applied = async {
+                while !self.is_applied() {
+                    self.heard.notified().await;
+                }
+            };
+            let _ = tokio::time::timeout(LINGER, applied).await;
+        }
+        outcome
+    }
+
+    /// Whether the subscriber has everything durably that it was sent.
+    fn is_applied(&self) -> bool {
+        let session = self.session();
+        session.next() == self.from || session.durable().is_some_and(|head| head.seq.next() >= session.next())
     }
 
     /// Sends what the subscriber lacks, for ever.
@@ -278,6 +308,7 @@ impl<S: Source> Serving<'_, S> {
             };
             self.session().applied(head).map_err(|Unsent| SessionError::Refused(CloseCode::Protocol))?;
             presence.applied(head.seq);
+            self.heard.notify_one();
             self.source.applied(self.node, head).await?;
         }
     }
