@@ -24,8 +24,11 @@ const STAND_BACK: Duration = Duration::from_secs(10);
 /// How often it is looked at whether something waits that has not been told of for a minute.
 const REMIND: Duration = Duration::from_secs(5);
 
+/// See [`waits`].
+pub type Waits = <ExponentialBuilder as BackoffBuilder>::Backoff;
+
 /// The waits between attempts: each twice the one before, from 100 ms to 5 s, without an end.
-pub fn waits() -> impl Iterator<Item = Duration> + Send {
+pub fn waits() -> Waits {
     ExponentialBuilder::new().with_min_delay(SOON).with_max_delay(LONGEST).without_max_times().build()
 }
 
@@ -76,7 +79,7 @@ pub async fn run(mut duty: impl Duty) {
     let (status, stop) = (duty.entry().status().clone(), duty.entry().stop().clone());
     // A task of its own: whatever the duty may hang in, what it waits for is told again.
     tokio::spawn(remind(status.clone(), stop.clone()));
-    let mut pauses = waits().peekable();
+    let mut pauses = Pauses::new();
     loop {
         let begun = Instant::now();
         let outcome = tokio::select! {
@@ -84,37 +87,43 @@ pub async fn run(mut duty: impl Duty) {
             outcome = duty.attempt() => outcome,
         };
         duty.suspend();
-        if begun.elapsed() > LONGEST {
-            pauses = waits().peekable();
-        }
         let Err(failure) = outcome;
-        let verdict = match duty.judge(&failure) {
-            Verdict::Passing(_) if pauses.peek() == Some(&SOON) => {
-                pauses.next();
-                Verdict::Soon
-            }
-            Verdict::Passing(trouble) => Verdict::Trouble(trouble),
-            verdict => verdict,
-        };
-        let pause = match verdict {
-            Verdict::AtOnce => Duration::ZERO,
-            Verdict::Soon | Verdict::Passing(_) => SOON,
-            Verdict::Trouble(trouble) => {
-                status.waiting(trouble);
-                pauses.next().unwrap_or(LONGEST)
-            }
-            Verdict::StandBack(trouble) => {
-                status.waiting(trouble);
-                STAND_BACK
-            }
-        };
-        debug!("{}: {failure}; begins anew in {} ms", status.name(), pause.as_millis());
+        let (pause, trouble) = pauses.after(begun.elapsed(), duty.judge(&failure));
+        match trouble {
+            Some(trouble) => status.waiting(trouble),
+            None => debug!("{}: {failure}", status.name()),
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
     duty.suspend();
+}
+
+/// The one policy of waiting.
+struct Pauses(Option<Waits>);
+
+impl Pauses {
+    fn new() -> Self {
+        Self(None)
+    }
+
+    /// The wait after an attempt that lasted so long, and what is told.
+    fn after(&mut self, lasted: Duration, verdict: Verdict) -> (Duration, Option<Trouble>) {
+        if lasted > LONGEST {
+            self.0 = None;
+        }
+        let first = self.0.is_none();
+        let mut growing = || self.0.get_or_insert_with(waits).next().unwrap_or(LONGEST);
+        match verdict {
+            Verdict::AtOnce => (Duration::ZERO, None),
+            Verdict::Soon => (SOON, None),
+            Verdict::Passing(_) if first => (growing(), None),
+            Verdict::Passing(trouble) | Verdict::Trouble(trouble) => (growing(), Some(trouble)),
+            Verdict::StandBack(trouble) => (STAND_BACK, Some(trouble)),
+        }
+    }
 }
 
 /// Tells each minute what an entry waits for.

@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::status::State;
@@ -10,8 +11,8 @@ struct Work {
 }
 
 impl Work {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { status: Entry::new("work".to_owned()), stop: CancellationToken::new() })
+    fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { status: Entry::new(name.to_owned()), stop: CancellationToken::new() })
     }
 }
 
@@ -25,14 +26,45 @@ impl Supervised for Work {
     }
 }
 
-/// Fails as its script says, and then hangs.
-struct Script {
-    work: Arc<Work>,
-    script: Vec<(Duration, fn() -> Verdict)>,
-    begun: Arc<Mutex<Vec<Instant>>>,
+fn trouble() -> Trouble {
+    Trouble::new(Cause::NatsSilent, "it hangs")
 }
 
-impl Duty for Script {
+/// The waits after attempts that lasted so many milliseconds, and whether each was told of.
+fn pauses(attempts: impl IntoIterator<Item = (u64, Verdict)>) -> Vec<(u128, bool)> {
+    let mut pauses = Pauses::new();
+    let after = |(lasted, verdict)| {
+        let (pause, told) = pauses.after(Duration::from_millis(lasted), verdict);
+        (pause.as_millis(), told.is_some())
+    };
+    attempts.into_iter().map(after).collect()
+}
+
+#[test]
+fn waits_grow_to_a_bound_and_begin_anew_after_what_worked() {
+    let lasted = [0, 0, 0, 0, 0, 0, 0, 0, 6000, 0];
+    let waits: Vec<_> = pauses(lasted.map(|lasted| (lasted, Verdict::Trouble(trouble())))).into_iter().collect();
+    assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 100, 200].map(|wait| (wait, true)));
+}
+
+#[test]
+fn each_verdict_has_its_wait_and_its_word() {
+    let quiet = [Verdict::AtOnce, Verdict::Soon, Verdict::Soon].map(|verdict| (0, verdict));
+    assert_eq!(pauses(quiet), [(0, false), (100, false), (100, false)]);
+    // Once it may be; again it is worth a word; and once more after what worked.
+    let passing = [0, 0, 6000].map(|lasted| (lasted, Verdict::Passing(trouble())));
+    assert_eq!(pauses(passing), [(100, false), (200, true), (100, false)]);
+    assert_eq!(pauses([(0, Verdict::StandBack(trouble()))]), [(10_000, true)]);
+}
+
+/// Fails once, and hangs then.
+struct Hangs {
+    work: Arc<Work>,
+    attempts: Arc<AtomicU32>,
+    suspended: Arc<AtomicU32>,
+}
+
+impl Duty for Hangs {
     type Failure = &'static str;
 
     fn entry(&self) -> &dyn Supervised {
@@ -40,103 +72,45 @@ impl Duty for Script {
     }
 
     async fn attempt(&mut self) -> Result<Infallible, &'static str> {
-        self.begun.lock().unwrap().push(Instant::now());
-        match self.script.first() {
-            Some((lasts, _)) => tokio::time::sleep(*lasts).await,
-            None => std::future::pending().await,
+        if self.attempts.fetch_add(1, Ordering::Relaxed) > 0 {
+            std::future::pending::<()>().await;
         }
         Err("it fails")
     }
 
+    fn suspend(&self) {
+        self.suspended.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn judge(&mut self, _: &&'static str) -> Verdict {
-        (self.script.remove(0).1)()
+        Verdict::Trouble(trouble())
     }
 }
 
-fn trouble() -> Trouble {
-    Trouble::new(Cause::NatsSilent, "it hangs")
-}
-
-/// The pauses before each attempt but the first, in milliseconds.
-async fn pauses(script: Vec<(u64, fn() -> Verdict)>) -> (Vec<u128>, Arc<Work>) {
-    let (work, begun) = (Work::new(), Arc::new(Mutex::new(Vec::new())));
-    let lasted: Vec<u128> = script.iter().map(|(lasts, _)| u128::from(*lasts)).collect();
-    let script = script.into_iter().map(|(lasts, verdict)| (Duration::from_millis(lasts), verdict)).collect();
-    let task = tokio::spawn(run(Script { work: Arc::clone(&work), script, begun: Arc::clone(&begun) }));
-    tokio::time::sleep(Duration::from_secs(120)).await;
-    work.stop.cancel();
-    task.await.unwrap();
-    let begun = begun.lock().unwrap();
-    let between = begun.windows(2).map(|pair| (pair[1] - pair[0]).as_millis());
-    (between.zip(lasted).map(|(between, lasted)| between - lasted).collect(), work)
-}
-
-#[tokio::test(start_paused = true)]
-async fn waits_grow_to_a_bound_and_begin_anew_after_what_worked() {
-    let fails: fn() -> Verdict = || Verdict::Trouble(trouble());
-    let mut script = vec![(0, fails); 8];
-    script.extend([(6000, fails), (0, fails)]);
-    let (pauses, _) = pauses(script).await;
-    assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 100, 200]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_verdict_has_its_wait_and_its_state() {
-    let (quiet, work) = pauses(vec![(0, || Verdict::AtOnce), (0, || Verdict::Soon), (0, || Verdict::Soon)]).await;
-    assert_eq!((quiet, work.status.report().state), (vec![0, 100, 100], State::Starting));
-    // Once it may be; again it is worth a word.
-    let passing: fn() -> Verdict = || Verdict::Passing(trouble());
-    let (once, work) = pauses(vec![(0, passing)]).await;
-    assert_eq!((once, work.status.report().state), (vec![100], State::Starting));
-    let (twice, work) = pauses(vec![(0, passing), (0, passing)]).await;
-    assert_eq!((twice, work.status.report().state), (vec![100, 200], State::Waiting(trouble())));
-    let (stands_back, work) = pauses(vec![(0, || Verdict::StandBack(trouble()))]).await;
-    assert_eq!((stands_back, work.status.report().state), (vec![10_000], State::Waiting(trouble())));
-}
-
-/// How long ago the entry was told of, in seconds, `after` so many.
-async fn told(work: &Work, after: u64) -> Option<u64> {
-    tokio::time::sleep(Duration::from_secs(after)).await;
-    work.status.logged().map(|at| at.elapsed().as_secs())
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_hanging_attempt_waits_for_is_told_each_minute() {
-    let work = Work::new();
-    let script = vec![(Duration::ZERO, (|| Verdict::Trouble(trouble())) as fn() -> Verdict)];
-    let task = tokio::spawn(run(Script { work: Arc::clone(&work), script, begun: Arc::default() }));
-    assert_eq!(told(&work, 59).await, Some(59), "when it begins to wait");
-    for _ in 0..3 {
-        let ago = told(&work, 61).await;
-        assert!(ago.is_some_and(|ago| ago < 61), "told {ago:?} s ago");
+#[tokio::test]
+async fn what_hangs_keeps_its_trouble_and_ends_when_it_is_stopped() {
+    let (work, attempts, suspended) = (Work::new("w"), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let duty = Hangs { work: Arc::clone(&work), attempts: Arc::clone(&attempts), suspended: Arc::clone(&suspended) };
+    let task = tokio::spawn(run(duty));
+    while attempts.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
     }
-    work.status.active();
-    assert_eq!(told(&work, 200).await, None, "it works");
+    assert_eq!(work.status.report().state, State::Waiting(trouble()));
     work.stop.cancel();
     task.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_never_begins_is_told_of_too() {
-    let work = Work::new();
-    let task = tokio::spawn(run(Script { work: Arc::clone(&work), script: Vec::new(), begun: Arc::default() }));
-    assert_eq!(told(&work, 50).await, None);
-    assert!(told(&work, 20).await.is_some());
-    work.stop.cancel();
-    task.await.unwrap();
+    assert_eq!(suspended.load(Ordering::Relaxed), 2, "after the failure, and at the end");
 }
 
 #[test]
 fn what_is_wanted_stays_or_begins_and_the_rest_is_stopped() {
-    let named = |name: &str| Arc::new(Work { status: Entry::new(name.to_owned()), stop: CancellationToken::new() });
-    let (a, b) = (named("a"), named("b"));
+    let (a, b) = (Work::new("a"), Work::new("b"));
     let kept = Mutex::new(Vec::new());
     let after = reconcile(
         &[Arc::clone(&a), Arc::clone(&b)],
         &["c", "b", "impossible"],
         |work, wanted| work.status.name() == *wanted,
         |_, wanted| kept.lock().unwrap().push(*wanted),
-        |wanted| (*wanted != "impossible").then(|| named(wanted)),
+        |wanted| (*wanted != "impossible").then(|| Work::new(wanted)),
     );
     let names: Vec<_> = after.iter().map(|work| work.status.name()).collect();
     assert_eq!((names, kept.into_inner().unwrap()), (vec!["c", "b"], vec!["b"]));
