@@ -43,7 +43,7 @@ fn pauses(attempts: impl IntoIterator<Item = (u64, Verdict)>) -> Vec<(u128, bool
 #[test]
 fn waits_grow_to_a_bound_and_begin_anew_after_what_worked() {
     let lasted = [0, 0, 0, 0, 0, 0, 0, 0, 6000, 0];
-    let waits: Vec<_> = pauses(lasted.map(|lasted| (lasted, Verdict::Trouble(trouble())))).into_iter().collect();
+    let waits = pauses(lasted.map(|lasted| (lasted, Verdict::Trouble(trouble()))));
     assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 100, 200].map(|wait| (wait, true)));
 }
 
