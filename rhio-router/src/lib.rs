@@ -5,11 +5,17 @@
 
 pub mod apply;
 pub mod blobs;
+pub mod deadlines;
+pub mod follower;
+pub mod holdings;
 pub mod metrics;
 pub mod node;
 pub mod publish;
 pub mod quiet;
+pub mod serving;
+pub mod session_error;
 pub mod settings;
 pub mod status;
+pub mod supervise;
 pub mod telemetry;
 pub mod trouble;

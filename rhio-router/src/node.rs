@@ -9,8 +9,8 @@ use rhio_nats::client::Client;
 use rhio_net::connection::Connection;
 
 use crate::blobs::store::Blobs;
+use crate::holdings::Holdings;
 use crate::metrics::Metrics;
-use crate::publish::registry::Registry;
 use crate::quiet::Quiet;
 use crate::status::Entry;
 use crate::telemetry::Telemetry;
@@ -38,8 +38,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Where batches are traced, when they are.
     pub telemetry: Telemetry,
-    /// What it publishes.
-    pub registry: Arc<Registry>,
+    /// What it can serve.
+    pub holdings: Arc<Holdings>,
     /// Its buckets.
     pub blobs: Arc<Blobs>,
     /// When the process started, in milliseconds since the Unix epoch.
@@ -56,12 +56,23 @@ impl Node {
         self.client.server_info().server_id
     }
 
-    /// A connection with a peer that something is subscribed to. Waits for it, and says so when that takes long.
+    /// A connection with a peer that something is subscribed to. Waits for it as long as it takes, and says so when that
+    /// is long.
     pub async fn reach(&self, peer: &PublicKey, status: &Entry) -> Connection {
-        if let Ok(connection) = tokio::time::timeout(PATIENCE, self.links.wait(peer)).await {
-            return connection;
+        let mut refused = false;
+        loop {
+            if let Ok(connection) = tokio::time::timeout(PATIENCE, self.links.wait(peer)).await {
+                return connection;
+            }
+            // The reason may show later; a refusal is remembered for a minute only, and stays the reason.
+            refused |= self.links.is_refused_by(peer);
+            status.waiting(self.unreached(peer, refused));
         }
-        let (cause, words) = if self.links.is_refused_by(peer) {
+    }
+
+    /// Why a peer is out of reach.
+    fn unreached(&self, peer: &PublicKey, refused: bool) -> Trouble {
+        let (cause, words) = if refused {
             let words = format!("{peer} refuses us: our public key {} must be added to its 'nodes'", self.me);
             (Cause::RefusesUs, words)
         } else if self.links.can_dial(peer) {
@@ -71,8 +82,7 @@ impl Node {
                 format!("not connected to {peer}, and no address of it is known; add one to its entry in 'nodes'");
             (Cause::NoAddress, words)
         };
-        status.waiting(Trouble::new(cause, words));
-        self.links.wait(peer).await
+        Trouble::new(cause, words)
     }
 }
 

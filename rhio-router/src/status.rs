@@ -183,7 +183,10 @@ struct Inner {
     missing: Option<SystemTime>,
     /// When the last record that was applied came into the author's stream, by the author's clock.
     newest: Option<SystemTime>,
+    /// When a line last said what it waits for.
     logged: Option<Instant>,
+    /// When it was made.
+    made: Instant,
     /// Since when troubles are counted, and how many there were.
     troubles: Option<(Instant, u32)>,
 }
@@ -252,7 +255,8 @@ impl Entry {
             refused: [0; Refusal::ALL.len()],
             restarts: 0,
         };
-        let inner = Inner { report, whole: None, missing: None, newest: None, logged: None, troubles: None };
+        let made = Instant::now();
+        let inner = Inner { report, whole: None, missing: None, newest: None, logged: None, made, troubles: None };
         Self { name: name.into(), inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -310,6 +314,30 @@ impl Entry {
         if log {
             warn!("{}: waiting: {words}", self.name);
         }
+    }
+
+    /// Tells again what it waits for, or that it has not begun, when that was not told for a minute. Whoever calls this
+    /// must not wait for what the entry waits for.
+    pub fn remind(&self) {
+        if let Some(words) = self.due(Instant::now()) {
+            warn!("{}: waiting: {words}", self.name);
+        }
+    }
+
+    /// What is to be told again at this time.
+    fn due(&self, now: Instant) -> Option<String> {
+        self.with(|inner| {
+            let words = match &inner.report.state {
+                State::Active => return None,
+                State::Waiting(trouble) => trouble.to_string(),
+                State::Starting => "it has not begun yet; its first steps take long".to_owned(),
+            };
+            let told = inner.logged.unwrap_or(inner.made);
+            (now.saturating_duration_since(told) >= REPEAT).then(|| {
+                inner.logged = Some(now);
+                words
+            })
+        })
     }
 
     /// Something is wrong with a part of it, such as one object; the rest goes on. Logged at once when it is new, and
@@ -427,6 +455,23 @@ mod tests {
         assert!(entry.report().lag_age.is_some_and(|age| age < Duration::from_secs(60)));
         entry.waiting(Trouble::new(Cause::NotConnected, "the author is away"));
         assert_eq!((entry.report().lag_age, entry.report().lag), (None, Lag::default()));
+    }
+
+    #[test]
+    fn what_waits_is_told_again_each_minute_and_so_is_what_does_not_begin() {
+        let entry = Entry::new("e".to_owned());
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let told = |at: u32| entry.due(begun + at * second);
+        assert_eq!(told(50), None);
+        assert!(told(61).is_some_and(|words| words.contains("has not begun")));
+        assert_eq!((told(62), told(120)), (None, None));
+        assert!(told(122).is_some());
+        entry.active();
+        assert_eq!(told(300), None);
+        entry.waiting(Trouble::new(Cause::NotConnected, "the author is away"));
+        assert_eq!(told(50), None, "it was just said");
+        assert_eq!(told(400).as_deref(), Some("the author is away"));
+        assert_eq!(told(459), None);
     }
 
     #[test]

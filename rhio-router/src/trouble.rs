@@ -112,6 +112,9 @@ causes! {
     /// The local stream was deleted and created again, or somebody else writes to it too.
     StreamChanged: "stream-changed" =>
         "nothing, if that was meant; rhio begins anew by itself";
+    /// The stream has another message where one was signed.
+    StreamAltered: "stream-altered" =>
+        "restore the author's stream, or delete that message from it (nats stream rmm): readers then go on without it";
     /// A message can't be replicated as it is.
     Unreplicable: "message-not-replicable" =>
         "look at the message in the author's stream and at what wrote it; the others go on";

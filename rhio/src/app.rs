@@ -32,10 +32,13 @@ use rhio_router::blobs::store::Blobs;
 use rhio_router::blobs::subscribing;
 use rhio_router::blobs::subscription::BucketSubscription;
 use rhio_router::blobs::{blob_session, notifications, parts, publishing};
+use rhio_router::holdings::Holdings;
 use rhio_router::metrics::Metrics;
 use rhio_router::node::{Node, now_micros};
-use rhio_router::publish::registry::{Publication, Registry};
-use rhio_router::publish::{pulling, sealing, session, watching};
+use rhio_router::publish::publication::Publication;
+use rhio_router::publish::{pulling, sealing, watching};
+use rhio_router::session_error::SessionError;
+use rhio_router::supervise;
 
 /// How long tasks may take to end when the process shuts down; Kubernetes gives 30 s for everything, users expect 10.
 const GRACE: Duration = Duration::from_secs(5);
@@ -45,8 +48,6 @@ const CLOSE: Duration = Duration::from_secs(3);
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// Streams that peers may have open in all.
 const MAX_STREAMS: usize = 4096;
-/// Waits between attempts to reach NATS at the start.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How often the configuration file is looked at.
 const WATCH_FILE: Duration = Duration::from_secs(2);
 
@@ -168,7 +169,7 @@ async fn start(
     let (telemetry, traces) = exporting.map_err(|reason| anyhow::anyhow!("traces can't be exported: {reason}"))?;
     let blobs = Blobs::open(config.s3.as_ref(), &config.blobs_dir, Arc::clone(&metrics), tasks.clone())?;
     let client = reach_nats(&config.nats, &overview.checks).await?;
-    let state = open_state(&client, &config.nats.state, me, &overview.checks).await;
+    let state = Arc::new(open_state(&client, &config.nats.state, me, &overview.checks).await);
     let (streams, incoming) = mpsc::channel(64);
     let links = Links::new(me, network, Arc::<Metrics>::clone(&metrics), streams, stop.clone());
     // Before the first connection is looked at.
@@ -177,11 +178,11 @@ async fn start(
         me,
         key,
         client,
-        state: Arc::new(state),
         links: links.clone(),
         metrics,
         telemetry,
-        registry: Arc::new(Registry::default()),
+        holdings: Arc::new(Holdings::new(me, Arc::clone(&state))),
+        state,
         blobs: Arc::new(blobs),
         started: now_micros() / 1000,
         poll_interval: config.s3.as_ref().map_or(config::DEFAULT_S3_POLL_INTERVAL, |s3| s3.poll_interval),
@@ -212,7 +213,7 @@ async fn start(
 
 /// Tries until NATS takes us. A wrong password is said, and tried again: it may be put right on the other side.
 async fn reach_nats(config: &config::Nats, checks: &Checks) -> Result<Client> {
-    let mut wait = BACKOFF.0;
+    let mut waits = supervise::waits();
     loop {
         let settings = ConnectSettings { subscription_capacity: 256 * 1024, ..ConnectSettings::default() };
         match connect(config, "reads", settings).await {
@@ -227,14 +228,13 @@ async fn reach_nats(config: &config::Nats, checks: &Checks) -> Result<Client> {
                 checks.note(&check::Subject::Nats, Err((&failure).into()));
             }
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(BACKOFF.1);
+        tokio::time::sleep(waits.next().unwrap_or(supervise::LONGEST)).await;
     }
 }
 
 async fn open_state(client: &Client, config: &config::State, me: PublicKey, checks: &Checks) -> StateStore {
     checks.note(&check::Subject::Nats, Ok(()));
-    let mut wait = BACKOFF.0;
+    let mut waits = supervise::waits();
     loop {
         match StateStore::open(client, config, me).await {
             Ok(state) => return state,
@@ -243,8 +243,7 @@ async fn open_state(client: &Client, config: &config::State, me: PublicKey, chec
                 checks.note(&check::Subject::State, Err((&failure).into()));
             }
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(BACKOFF.1);
+        tokio::time::sleep(waits.next().unwrap_or(supervise::LONGEST)).await;
     }
 }
 
@@ -302,106 +301,87 @@ impl App {
         let known: BTreeSet<PublicKey> = self.config.nodes.iter().map(|node| node.public_key).collect();
         self.node.links.set_directory(directory(&self.config));
         expect(&self.overview, &self.config);
-        self.reconcile_publications(&known);
-        self.reconcile_subscriptions();
+        self.reconcile_messages(&known);
         self.reconcile_buckets(&known);
     }
 
     fn reconcile_buckets(&self, known: &BTreeSet<PublicKey>) {
         let blobs = &self.node.blobs;
-        let entries = &self.config.subscribe.s3_buckets;
+        let (published, subscribed) = (&self.config.publish.s3_buckets, &self.config.subscribe.s3_buckets);
         // First who brings objects here, so that they are not taken for local ones.
-        blobs.set_destinations(entries.iter().map(|entry| entry.local_bucket.clone()).collect());
-        let before = blobs.published.list();
-        let open = self.config.access == Access::Open;
-        let mut after: Vec<Arc<BucketPublication>> = Vec::new();
-        for entry in &self.config.publish.s3_buckets {
-            let readers = Readers::of(open, known, entry.allow.as_deref());
-            if let Some(publication) = before.iter().find(|p| p.bucket.name() == entry.bucket) {
-                publication.set_readers(readers);
-                after.push(Arc::clone(publication));
-                continue;
-            }
-            let Some(bucket) = blobs.bucket(&entry.bucket) else { continue };
-            let (publication, requests) = BucketPublication::new(bucket, readers, self.stop.child_token());
-            let publication = Arc::new(publication);
-            self.tasks.spawn(publishing::run(self.node.clone(), Arc::clone(&publication), requests));
-            after.push(publication);
-        }
-        for gone in before.iter().filter(|p| !after.iter().any(|q| Arc::ptr_eq(p, q))) {
-            gone.stop.cancel();
-        }
-        blobs.published.set(after);
-
-        let before = self.buckets.borrow().clone();
-        let mut after: Vec<Arc<BucketSubscription>> = Vec::new();
-        for entry in entries {
-            let same = |s: &&Arc<BucketSubscription>| {
-                s.remote == entry.remote_bucket
-                    && s.bucket.name() == entry.local_bucket
-                    && s.author == entry.public_key
-                    && s.deletes == entry.deletes
-            };
-            if let Some(subscription) = before.iter().find(same) {
-                after.push(Arc::clone(subscription));
-                continue;
-            }
-            let Some(bucket) = blobs.bucket(&entry.local_bucket) else { continue };
-            let (remote, stop) = (entry.remote_bucket.clone(), self.stop.child_token());
-            let subscription = Arc::new(BucketSubscription::new(remote, bucket, entry.public_key, entry.deletes, stop));
-            self.tasks.spawn(subscribing::run(self.node.clone(), Arc::clone(&subscription)));
-            after.push(subscription);
-        }
-        for gone in before.iter().filter(|s| !after.iter().any(|t| Arc::ptr_eq(s, t))) {
-            gone.stop.cancel();
-        }
-        self.buckets.send_replace(after);
+        blobs.set_destinations(subscribed.iter().map(|entry| entry.local_bucket.clone()).collect());
+        let publications = supervise::reconcile(
+            &self.node.holdings.buckets(),
+            published,
+            |running, entry| running.bucket.name() == entry.bucket,
+            |running, entry| running.set_readers(self.readers(known, entry.allow.as_deref())),
+            |entry| {
+                let readers = self.readers(known, entry.allow.as_deref());
+                let (publication, requests) =
+                    BucketPublication::new(blobs.bucket(&entry.bucket)?, readers, self.stop.child_token());
+                let publication = Arc::new(publication);
+                self.tasks.spawn(publishing::run(self.node.clone(), Arc::clone(&publication), requests));
+                Some(publication)
+            },
+        );
+        self.node.holdings.set_buckets(publications);
+        let subscriptions = supervise::reconcile(
+            &self.buckets.borrow().clone(),
+            subscribed,
+            |running, entry| {
+                running.remote == entry.remote_bucket
+                    && running.bucket.name() == entry.local_bucket
+                    && running.author == entry.public_key
+                    && running.deletes == entry.deletes
+            },
+            |_, _| {},
+            |entry| {
+                let (bucket, remote) = (blobs.bucket(&entry.local_bucket)?, entry.remote_bucket.clone());
+                let stop = self.stop.child_token();
+                let subscription = BucketSubscription::new(remote, bucket, entry.public_key, entry.deletes, stop);
+                let subscription = Arc::new(subscription);
+                self.tasks.spawn(subscribing::run(self.node.clone(), Arc::clone(&subscription)));
+                Some(subscription)
+            },
+        );
+        self.buckets.send_replace(subscriptions);
     }
 
-    fn reconcile_publications(&self, known: &BTreeSet<PublicKey>) {
-        let before = self.node.registry.list();
-        let open = self.config.access == Access::Open;
-        let mut after = Vec::new();
-        for entry in &self.config.publish.nats_subjects {
-            let readers = Readers::of(open, known, entry.allow.as_deref());
-            let same = |p: &&Arc<Publication>| p.filter == entry.subject && p.stream == entry.stream;
-            if let Some(publication) = before.iter().find(same) {
-                publication.set_readers(readers);
-                after.push(Arc::clone(publication));
-                continue;
-            }
-            let stop = self.stop.child_token();
-            let publication = Arc::new(Publication::new(entry.subject.clone(), entry.stream.clone(), readers, stop));
-            self.tasks.spawn(sealing::run(self.node.clone(), Arc::clone(&publication)));
-            after.push(publication);
-        }
-        for gone in before.iter().filter(|p| !after.iter().any(|q| Arc::ptr_eq(p, q))) {
-            gone.stop.cancel();
-        }
-        self.node.registry.set(after);
+    fn reconcile_messages(&self, known: &BTreeSet<PublicKey>) {
+        let publications = supervise::reconcile(
+            &self.node.holdings.messages(),
+            &self.config.publish.nats_subjects,
+            |running, entry| running.filter == entry.subject && running.stream == entry.stream,
+            |running, entry| running.set_readers(self.readers(known, entry.allow.as_deref())),
+            |entry| {
+                let readers = self.readers(known, entry.allow.as_deref());
+                let (filter, stream) = (entry.subject.clone(), entry.stream.clone());
+                let publication = Arc::new(Publication::new(filter, stream, readers, self.stop.child_token()));
+                self.tasks.spawn(sealing::run(self.node.clone(), Arc::clone(&publication)));
+                Some(publication)
+            },
+        );
+        self.node.holdings.set_messages(publications);
+        let subscriptions = supervise::reconcile(
+            &self.subscriptions.borrow().clone(),
+            &self.config.subscribe.nats_subjects,
+            |running, entry| {
+                running.filter == entry.subject && running.stream == entry.stream && running.author == entry.public_key
+            },
+            |_, _| {},
+            |entry| {
+                let (filter, stream) = (entry.subject.clone(), entry.stream.clone());
+                let stop = self.stop.child_token();
+                let subscription = Arc::new(Subscription::new(filter, stream, entry.public_key, stop));
+                self.tasks.spawn(following::run(self.node.clone(), Arc::clone(&subscription)));
+                Some(subscription)
+            },
+        );
+        self.subscriptions.send_replace(subscriptions);
     }
 
-    fn reconcile_subscriptions(&self) {
-        let before = self.subscriptions.borrow().clone();
-        let mut after: Vec<Arc<Subscription>> = Vec::new();
-        for entry in &self.config.subscribe.nats_subjects {
-            let same = |s: &&Arc<Subscription>| {
-                s.filter == entry.subject && s.stream == entry.stream && s.author == entry.public_key
-            };
-            if let Some(subscription) = before.iter().find(same) {
-                after.push(Arc::clone(subscription));
-                continue;
-            }
-            let stop = self.stop.child_token();
-            let (filter, stream) = (entry.subject.clone(), entry.stream.clone());
-            let subscription = Arc::new(Subscription::new(filter, stream, entry.public_key, stop));
-            self.tasks.spawn(following::run(self.node.clone(), Arc::clone(&subscription)));
-            after.push(subscription);
-        }
-        for gone in before.iter().filter(|s| !after.iter().any(|t| Arc::ptr_eq(s, t))) {
-            gone.stop.cancel();
-        }
-        self.subscriptions.send_replace(after);
+    fn readers(&self, known: &BTreeSet<PublicKey>, allow: Option<&[PublicKey]>) -> Readers {
+        Readers::of(self.config.access == Access::Open, known, allow)
     }
 
     async fn reload(&mut self, overrides: &Overrides, why: &str) {
@@ -466,8 +446,8 @@ async fn serve_stream(node: &Node, mut incoming: Incoming) {
     let peer = incoming.peer;
     let connection = incoming.connection.clone();
     let first = tokio::time::timeout(FIRST_FRAME, incoming.reader.next()).await;
-    let outcome: Result<(), session::SessionError> = match first {
-        Ok(Ok(Some(Frame::Watch(interest)))) => watching::serve(node, incoming, interest).await.map_err(Into::into),
+    let outcome: Result<(), SessionError> = match first {
+        Ok(Ok(Some(Frame::Watch(interest)))) => watching::serve(node, incoming, interest).await,
         Ok(Ok(Some(Frame::Pull(pull)))) => pulling::serve(node, incoming, pull).await,
         Ok(Ok(Some(Frame::Blob))) => match blob_session::serve(node, incoming).await {
             Err(blob_session::BlobError::Stream(error)) => Err(error.into()),
@@ -486,7 +466,7 @@ async fn serve_stream(node: &Node, mut incoming: Incoming) {
     };
     match outcome {
         Ok(()) => {}
-        Err(session::SessionError::Stream(error)) if error.is_violation() => {
+        Err(SessionError::Stream(error)) if error.is_violation() => {
             warn!(peer = %peer, %error, "a node broke the protocol; its connection is closed");
             rhio_net::stream::close(&connection, error.code());
         }

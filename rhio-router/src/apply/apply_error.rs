@@ -5,6 +5,7 @@ use std::time::Duration;
 use rhio_core::apply::Violation;
 use thiserror::Error;
 
+use crate::deadlines::Silent;
 use crate::trouble::Cause;
 use rhio_nats::sink::SinkError;
 use rhio_nats::state::StateError;
@@ -30,6 +31,9 @@ pub enum ApplyError {
     /// The provider sent what can't be accepted.
     #[error("the author's node sent what can't be accepted: {0}")]
     Violation(#[from] Violation),
+    /// The provider does not answer, or does not read.
+    #[error(transparent)]
+    Silent(#[from] Silent),
     /// Nothing moves.
     #[error("no progress for {} s although the author has more; the connection is made anew", STALL.as_secs())]
     Stalled,
@@ -54,7 +58,7 @@ impl From<&ApplyError> for Cause {
             ApplyError::State(error) => error.into(),
             ApplyError::Stream(error) => error.into(),
             ApplyError::Violation(_) => Self::Violation,
-            ApplyError::Stalled => Self::NoProgress,
+            ApplyError::Stalled | ApplyError::Silent(Silent) => Self::NoProgress,
             ApplyError::Unacknowledged => Self::NatsSilent,
             ApplyError::Shared | ApplyError::Recreated => Self::StreamChanged,
             ApplyError::Recalled => Self::PeerUnavailable,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::OptionFuture;
-use rhio_core::apply::{Applier, Cursor, Violation};
+use rhio_core::apply::{Applier, Cursor, Violation, Write};
 use rhio_core::id::{LocalSeq, LogId, OpSeq};
 use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::LogDescriptor;
@@ -19,12 +19,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::deadlines::{ANSWER, Silent};
+use crate::follower;
 use crate::node::Node;
-use crate::status::{Count, Lag, LogEnd, Refusal};
+use crate::status::{Count, Lag, LogEnd};
 use crate::telemetry::Received;
 use rhio_nats::sink::{Sink, SinkError};
 use rhio_nats::state::{LogSubject, StateError};
-use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
+use rhio_net::stream::{FrameReader, FrameWriter, StreamError};
 
 use super::apply_error::{ACK, ApplyError, STALL};
 use super::cursor::{self, Of, Standing};
@@ -115,7 +117,9 @@ pub async fn apply(
     if sink.created() != local_created {
         return Err(ApplyError::Recreated);
     }
-    let (halt, _permit) = node.quiet.enter(subscription.author).await;
+    // While the author takes back what it lost, nothing is begun.
+    let entering = tokio::time::timeout(ANSWER, node.quiet.enter(subscription.author)).await;
+    let (halt, _permit) = entering.map_err(|_| ApplyError::Silent(Silent))?;
     let subject = node.state.applied(subscription.author, log, id);
     let disturbed = sink.claim(subject.as_str()).await?;
     let log_filter = descriptor.filter().cloned().ok_or(Violation::Frame("a log that is not about messages"))?;
@@ -137,11 +141,7 @@ pub async fn apply(
     let whose = (subscription.author, log, log_filter);
     let applier = Applier::new(whose, subscription.filter.clone(), floors, cursor, found);
 
-    let (mut writer, reader) = stream::open(&connection).await?;
-    writer.send(&Frame::Pull(applier.pull())).await?;
-    if let Some(head) = cursor.head {
-        writer.send(&Frame::Applied(head)).await?;
-    }
+    let (writer, reader) = follower::pull::<ApplyError>(&connection, applier.pull(), cursor.head).await?;
     debug!(log = %log.short(), from = cursor.next().0, "pulls");
     let in_flight = VecDeque::new();
     let sparse = sink.answers_for_all() && !subscription.is_shared();
@@ -177,29 +177,11 @@ pub async fn apply(
     if let (Err(ApplyError::Sink(SinkError::Refused { .. })), Some(through)) = (&outcome, driver.written) {
         subscription.note_written(log, server, through);
     }
-    match &outcome {
-        Err(error @ ApplyError::Stalled) => {
-            subscription.status.restarted();
-            warn!(peer = %subscription.author, "{}: {error}", subscription.status.name());
-            stream::close(&connection, CloseCode::Stalled);
-        }
-        Err(_) => driver.writer.reset(CloseCode::Unavailable),
-        Ok(()) => {}
+    if outcome.is_err() {
+        driver.writer.reset(CloseCode::Unavailable);
     }
     subscription.forget_lag(log);
     outcome.map(|()| log)
-}
-
-/// Closes the connection with a peer that sent what can't be accepted, and says so.
-pub(super) fn refuse(subscription: &Subscription, connection: &Connection, error: &ApplyError) {
-    let (code, why) = match error {
-        ApplyError::Violation(violation) => (violation.code(), violation.into()),
-        ApplyError::Stream(error) if error.is_violation() => (error.code(), Refusal::Protocol),
-        _ => return,
-    };
-    subscription.status.refused(why, &error.into());
-    warn!(peer = %subscription.author, "{}: refused: {error}", subscription.status.name());
-    stream::close(connection, code);
 }
 
 /// The records that came with a batch.
@@ -305,7 +287,7 @@ impl Driver<'_> {
         let (seq, oldest) = (write.operation.seq(), write.operation.first().time);
         let traced = self.node.telemetry.received(&write.operation, &self.subscription.stream, arrived, present);
         self.timed.push_back(Timed { seq, arrived, oldest, traced });
-        for local in write.delete {
+        for local in write.delete.iter().copied() {
             warn!(sequence = local.0, "{}: takes out a record that is out of place", self.subscription.status.name());
             self.sink.delete(local).await?;
             failpoint::hit("misplaced-deleted");
@@ -320,6 +302,15 @@ impl Driver<'_> {
             last: None,
             since: Instant::now(),
         });
+        let sending = self.send(&write, for_all);
+        // A server that takes nothing would hold this loop, which is what notices that it does not answer.
+        tokio::time::timeout(ACK, sending).await.map_err(|_| ApplyError::Unacknowledged)??;
+        self.settle_written();
+        Ok(())
+    }
+
+    /// Sends the records of an operation to the local stream.
+    async fn send(&mut self, write: &Write, for_all: bool) -> Result<(), ApplyError> {
         let stamp = self.sink.stamp(&self.life, write.operation.hash());
         for (index, record) in write.records.iter().enumerate() {
             let answered = !for_all || index + 1 == write.records.len();
@@ -330,7 +321,6 @@ impl Driver<'_> {
             self.next_mark += 1;
             failpoint::hit("record-published");
         }
-        self.settle_written();
         Ok(())
     }
 
@@ -393,7 +383,7 @@ impl Driver<'_> {
                 let name = self.subscription.status.name();
                 info!(messages = gone, "{name}: skipped what the source no longer had (deleted or expired there)");
             }
-            self.writer.send(&Frame::Applied(head)).await?;
+            follower::tell::<ApplyError>(&mut self.writer, head).await?;
         }
         Ok(())
     }

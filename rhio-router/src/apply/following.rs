@@ -1,117 +1,102 @@
 //! Follows one subscription: watches what the author publishes under its filter, and applies each log in its turn.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rhio_core::apply::Violation;
-use rhio_core::id::LogId;
+use rhio_core::id::{LogId, PublicKey};
 use rhio_core::log::descriptor::Kind;
 use rhio_core::log::start::startable;
-use rhio_core::wire::{CloseCode, Frame, Interest, LogState};
+use rhio_core::wire::{CloseCode, Interest, LogState};
 use rhio_net::connection::Connection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tracing::debug;
 
+use crate::follower::{Fault, Follower, Following, Watch};
 use crate::node::Node;
+use crate::supervise::{self, Supervised};
 use crate::trouble::{Cause, Trouble};
 use rhio_nats::sink::Sink;
-use rhio_nats::state::StateError;
-use rhio_net::stream::{self, FrameReader, StreamError};
+use rhio_net::stream::StreamError;
 
 use super::apply_error::ApplyError;
 use super::applying;
 use super::subscription::Subscription;
 
-/// Waits between attempts after a failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long this process stands back after another one has moved its cursor.
-const STAND_BACK: Duration = Duration::from_secs(10);
-/// How long the author may be out of reach, or without a log, before that is a state worth a word.
+/// How long the author may be without a log before that is a state worth a word.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Follows one subscription until stopped.
 pub async fn run(node: Node, subscription: Arc<Subscription>) {
-    let stop = subscription.stop.clone();
-    let mut wait = BACKOFF.0;
-    while !stop.is_cancelled() {
-        let begun = Instant::now();
-        let outcome = tokio::select! {
-            () = stop.cancelled() => break,
-            outcome = follow(&node, &subscription) => outcome,
-        };
-        if begun.elapsed() > BACKOFF.1 {
-            wait = BACKOFF.0;
-        }
-        let Err(error) = outcome else { continue };
-        let pause = match &error {
-            // The connection went; a new one is waited for.
-            ApplyError::Stream(StreamError::Lost(_) | StreamError::Closed(CloseCode::Done | CloseCode::Shutdown)) => {
-                debug!("{}: {error}", subscription.status.name());
-                BACKOFF.0
-            }
-            ApplyError::Recalled => {
-                debug!("{}: {error}", subscription.status.name());
-                BACKOFF.0
-            }
-            ApplyError::Shared => {
-                debug!("{}: {error}", subscription.status.name());
-                Duration::ZERO
-            }
-            // The author's log is being recovered, or a newer one takes over.
-            ApplyError::Stream(StreamError::Closed(CloseCode::Unavailable)) if wait == BACKOFF.0 => {
-                debug!("{}: {error}", subscription.status.name());
-                wait *= 2;
-                BACKOFF.0
-            }
-            ApplyError::State(StateError::Refused { .. }) => {
-                subscription.status.waiting(Trouble::new(
-                    Cause::SameKey,
-                    "another process with the same private key writes for this subscription; this one stands back. \
-                     Run one rhio per key, or give each its own key",
-                ));
-                STAND_BACK
-            }
-            error => {
-                subscription.status.waiting(error.into());
-                let pause = wait;
-                wait = (wait * 2).min(BACKOFF.1);
-                pause
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
+    supervise::run(Following::new(node, Messages { subscription })).await;
 }
 
-async fn follow(node: &Node, subscription: &Arc<Subscription>) -> Result<(), ApplyError> {
-    node.state.ensure().await?;
-    // First of all the local stream: without it there is no point in asking the author.
-    let author = subscription.author;
-    let sink = Sink::open(&node.client, &subscription.stream, &subscription.filter, author).await?;
-    let local_created = sink.created();
-    drop(sink);
-    let connection = node.reach(&author, &subscription.status).await;
-    let outcome = attend(node, subscription, &connection, local_created).await;
-    if let Err(error) = &outcome {
-        applying::refuse(subscription, &connection, error);
+/// What is done with logs about messages: each is applied to the local stream.
+struct Messages {
+    subscription: Arc<Subscription>,
+}
+
+impl Follower for Messages {
+    type Failure = ApplyError;
+    /// When the local stream was created.
+    type Here = u64;
+
+    fn entry(&self) -> &dyn Supervised {
+        &*self.subscription
     }
-    outcome
+
+    fn author(&self) -> PublicKey {
+        self.subscription.author
+    }
+
+    fn interest(&self) -> Interest {
+        Interest::Messages(self.subscription.filter.clone())
+    }
+
+    async fn prepare(&self, node: &Node) -> Result<u64, ApplyError> {
+        let Subscription { stream, filter, author, .. } = &*self.subscription;
+        Ok(Sink::open(&node.nats, stream, filter, *author).await?.created())
+    }
+
+    async fn follow(
+        &self,
+        node: &Node,
+        local_created: u64,
+        connection: &Connection,
+        watch: &mut Watch,
+    ) -> Result<Infallible, ApplyError> {
+        attend(node, &self.subscription, connection, watch, local_created).await
+    }
+
+    fn fault(failure: &ApplyError) -> Fault<'_> {
+        match failure {
+            ApplyError::Stream(error) => Fault::Stream(error),
+            ApplyError::State(error) => Fault::State(error),
+            ApplyError::Violation(violation) => Fault::Violation(violation.into(), violation.code()),
+            ApplyError::Stalled => Fault::Stalled,
+            ApplyError::Recalled => Fault::Passing,
+            ApplyError::Shared => Fault::Anew,
+            ApplyError::Sink(_) | ApplyError::Silent(_) | ApplyError::Unacknowledged | ApplyError::Recreated => {
+                Fault::Other
+            }
+        }
+    }
+
+    fn trouble(failure: &ApplyError) -> Trouble {
+        failure.into()
+    }
 }
 
 async fn attend(
     node: &Node,
     subscription: &Arc<Subscription>,
     connection: &Connection,
+    watch: &mut Watch,
     local_created: u64,
-) -> Result<(), ApplyError> {
-    let (mut writer, mut reader) = stream::open(connection).await?;
-    writer.send(&Frame::Watch(Interest::Messages(subscription.filter.clone()))).await?;
-    let logs = watch::Sender::new(next_logs(subscription, &mut reader).await?);
+) -> Result<Infallible, ApplyError> {
+    let logs = watch::Sender::new(next_logs(subscription, watch).await?);
     let mut tasks: JoinSet<Result<LogId, ApplyError>> = JoinSet::new();
     let mut running: HashSet<LogId> = HashSet::new();
     let mut done: HashSet<LogId> = HashSet::new();
@@ -134,7 +119,7 @@ async fn attend(
             }
         }
         tokio::select! {
-            list = next_logs(subscription, &mut reader) => {
+            list = next_logs(subscription, watch) => {
                 logs.send_replace(list?);
             }
             Some(ended) = tasks.join_next() => match ended {
@@ -153,13 +138,8 @@ async fn attend(
     }
 }
 
-async fn next_logs(subscription: &Subscription, reader: &mut FrameReader) -> Result<Vec<LogState>, ApplyError> {
-    let logs = match reader.next().await? {
-        Some(Frame::Logs(logs)) => logs,
-        Some(Frame::Refused { code, reason }) => return Err(StreamError::Refused { code, reason }.into()),
-        Some(_) => return Err(StreamError::Unexpected.into()),
-        None => return Err(StreamError::Closed(CloseCode::Done).into()),
-    };
+async fn next_logs(subscription: &Subscription, watch: &mut Watch) -> Result<Vec<LogState>, ApplyError> {
+    let logs = watch.next().await?;
     let ours =
         |state: &LogState| state.descriptor.author == subscription.author && state.descriptor.kind() == Kind::Messages;
     if !logs.iter().all(ours) {

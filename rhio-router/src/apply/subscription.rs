@@ -10,6 +10,7 @@ use rhio_core::subject::Filter;
 use tokio_util::sync::CancellationToken;
 
 use crate::status::{Entry, Lag};
+use crate::supervise::Supervised;
 
 /// One subscription.
 #[derive(Debug)]
@@ -92,5 +93,15 @@ impl Subscription {
     pub(super) fn cursor_id(&self, local_created: u64) -> String {
         let text = format!("{} {local_created} {}", self.stream, self.filter);
         blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+impl Supervised for Subscription {
+    fn status(&self) -> &Entry {
+        &self.status
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 }

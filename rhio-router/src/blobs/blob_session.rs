@@ -9,6 +9,7 @@ use rhio_core::wire::CloseCode;
 use thiserror::Error;
 use tracing::{debug, warn};
 
+use crate::deadlines::FRAME;
 use crate::node::Node;
 use rhio_net::links::Incoming;
 use rhio_net::stream::{StreamError, abandon};
@@ -72,7 +73,7 @@ pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
         let request = request.map_err(|_| StreamError::Timeout)??;
         let _permits = node.blobs.may_serve(peer).await.ok_or(BlobError::Stopped)?;
         let admitted: Vec<Arc<BucketPublication>> =
-            node.blobs.published.list().into_iter().filter(|publication| publication.admits(&peer)).collect();
+            node.holdings.buckets().into_iter().filter(|publication| publication.readership.admits(&peer)).collect();
         let found = admitted.iter().find_map(|p| Some((p, p.locate(&request.hash)?)));
         let (publication, location) = found.ok_or(BlobError::NotFound)?;
         let outboard = importing::outboard(&node.blobs, &location, request.hash).await?;
@@ -112,7 +113,8 @@ pub async fn serve(node: &Node, incoming: Incoming) -> Result<(), BlobError> {
     match &outcome {
         Ok(()) => {
             let _ = send.finish();
-            let _ = send.stopped().await;
+            // So long the peer may take to read what is under way.
+            let _ = tokio::time::timeout(FRAME, send.stopped()).await;
         }
         Err(error) => {
             debug!(peer = %peer, %error, "content not sent");

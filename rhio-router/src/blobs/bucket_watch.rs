@@ -6,7 +6,9 @@ use rhio_core::id::PublicKey;
 use rhio_core::wire::{CloseCode, Frame, LogState};
 use tracing::warn;
 
+use crate::deadlines::{ANSWER, FRAME, within};
 use crate::node::Node;
+use crate::session_error::SessionError;
 use rhio_net::links::Incoming;
 use rhio_net::stream::{FrameWriter, StreamError};
 
@@ -18,12 +20,12 @@ const PACE: Duration = Duration::from_millis(25);
 /// Serves a watch of a bucket until the subscriber leaves.
 ///
 /// # Errors
-/// When the stream breaks.
-pub async fn serve(node: &Node, mut incoming: Incoming, bucket: &str) -> Result<(), StreamError> {
+/// When the stream breaks, or the subscriber does not read.
+pub async fn serve(node: &Node, mut incoming: Incoming, bucket: &str) -> Result<(), SessionError> {
     let peer = incoming.peer;
     incoming.writer.set_priority(PRIORITY);
-    let publication = node.blobs.published.find(bucket);
-    let Some(publication) = publication.filter(|publication| publication.admits(&peer)) else {
+    let publication = node.holdings.bucket(bucket);
+    let Some(publication) = publication.filter(|publication| publication.readership.admits(&peer)) else {
         refuse(&mut incoming.writer, peer, bucket).await?;
         incoming.writer.finish().await;
         return Ok(());
@@ -31,21 +33,21 @@ pub async fn serve(node: &Node, mut incoming: Incoming, bucket: &str) -> Result<
     let mut views = publication.view();
     let mut told: Option<Vec<LogState>> = None;
     loop {
-        if !publication.admits(&peer) {
+        if !publication.readership.admits(&peer) {
             refuse(&mut incoming.writer, peer, bucket).await?;
             return Ok(());
         }
         // None while the log can't be written.
         let states: Vec<LogState> = views.borrow_and_update().iter().map(super::publication::View::state).collect();
         if told.as_ref() != Some(&states) {
-            incoming.writer.send(&Frame::Logs(states.clone())).await?;
+            within::<_, SessionError>(FRAME, incoming.writer.send(&Frame::Logs(states.clone()))).await?;
             told = Some(states);
         }
         tokio::select! {
             frame = incoming.reader.next() => {
                 return match frame? {
                     None => Ok(()),
-                    Some(_) => Err(StreamError::Unexpected),
+                    Some(_) => Err(StreamError::Unexpected.into()),
                 };
             }
             changed = views.changed() => {
@@ -58,7 +60,7 @@ pub async fn serve(node: &Node, mut incoming: Incoming, bucket: &str) -> Result<
     }
 }
 
-async fn refuse(writer: &mut FrameWriter, peer: PublicKey, bucket: &str) -> Result<(), StreamError> {
+async fn refuse(writer: &mut FrameWriter, peer: PublicKey, bucket: &str) -> Result<(), SessionError> {
     warn!(
         peer = %peer,
         bucket,
@@ -70,5 +72,5 @@ async fn refuse(writer: &mut FrameWriter, peer: PublicKey, bucket: &str) -> Resu
         "bucket '{bucket}' is not published for {peer}; the author must publish it, and add the key to 'nodes' or \
          'allow'"
     );
-    writer.send(&Frame::Refused { code: CloseCode::Refused, reason }).await
+    within(ANSWER, writer.send(&Frame::Refused { code: CloseCode::Refused, reason })).await
 }

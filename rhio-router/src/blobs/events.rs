@@ -1,5 +1,7 @@
 //! Tells local apps that an object has landed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rhio_core::catalog::Put;
 use serde::Serialize;
@@ -14,6 +16,9 @@ use super::subscription::BucketSubscription;
 
 /// The subject.
 pub const SUBJECT: &str = "rhio.events.object";
+
+/// How long NATS may take to have it.
+const TELL: Duration = Duration::from_secs(10);
 
 /// The message. Fields may be added.
 #[derive(Debug, Serialize)]
@@ -45,8 +50,13 @@ pub(super) async fn landed(node: &Node, subscription: &BucketSubscription, put: 
     let version = format!("{} {} {} {}", arrival.bucket, put.hash, put.modified, arrival.key);
     let id = blake3::hash(version.as_bytes()).to_hex();
     let lost = |error: String| LandError::Stream(StreamError::Lost(error));
-    let published = node.client.publish_once(SUBJECT, &id, Bytes::from(payload)).await;
-    published.map_err(|error| lost(error.to_string()))?;
-    // Until the server has it, it has not been said.
-    node.client.flush().await.map_err(|error| lost(error.to_string()))
+    let telling = async {
+        node.client.publish_once(SUBJECT, &id, Bytes::from(payload)).await?;
+        // Until the server has it, it has not been said.
+        node.client.flush().await
+    };
+    match tokio::time::timeout(TELL, telling).await {
+        Ok(told) => told.map_err(|error| lost(error.to_string())),
+        Err(_) => Err(lost(format!("NATS did not take an event within {} s", TELL.as_secs()))),
+    }
 }

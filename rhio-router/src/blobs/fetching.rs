@@ -12,6 +12,7 @@ use rhio_net::connection::Connection;
 use rhio_net::stream;
 use tokio::sync::SemaphorePermit;
 
+use crate::deadlines::within;
 use crate::node::Node;
 
 use super::land_error::{LandError, stall};
@@ -41,9 +42,13 @@ impl Landing {
         range: Range<u64>,
         progress: &Progress,
     ) -> Result<(Content, Watch), LandError> {
-        let (mut writer, reader) = stream::open(&self.connection).await?;
-        writer.set_priority(PRIORITY);
-        writer.send(&Frame::Blob).await?;
+        let asking = async {
+            let (mut writer, reader) = stream::open(&self.connection).await?;
+            writer.set_priority(PRIORITY);
+            writer.send(&Frame::Blob).await?;
+            Ok((writer, reader))
+        };
+        let (writer, reader) = within::<_, LandError>(stall(), asking).await?;
         let (send, recv) = (writer.into_stream()?, reader.into_stream()?);
         let len = range.end - range.start;
         let watch = Watch::default();

@@ -97,7 +97,7 @@ pub async fn import(node: &Node, config: &Import, wish: Wish) -> Result<Put, Fai
 }
 
 fn bucket(node: &Node, config: &Import, wanted: Option<&str>) -> Result<Arc<BucketPublication>, Failure> {
-    let published = node.blobs.published.list();
+    let published = node.holdings.buckets();
     let Some(name) = wanted.or(config.bucket.as_deref()) else {
         return published.into_iter().next().ok_or_else(|| Failure::new(404, "no bucket is published here"));
     };

@@ -6,6 +6,7 @@ use rhio_blobs::bucket::BucketError;
 use rhio_core::log::operation::OperationError;
 use thiserror::Error;
 
+use crate::deadlines::Silent;
 use crate::status::Refusal;
 use crate::trouble::Cause;
 use rhio_nats::state::StateError;
@@ -34,6 +35,9 @@ pub enum FollowError {
     /// Something that concerns more than one object.
     #[error(transparent)]
     Land(LandError),
+    /// The author does not answer, or does not read.
+    #[error(transparent)]
+    Silent(#[from] Silent),
     /// Nothing moves.
     #[error("no progress for {} s although the author has more; the connection is made anew", STALL.as_secs())]
     Stalled,
@@ -47,7 +51,7 @@ impl From<&FollowError> for Cause {
             FollowError::Stream(error) => error.into(),
             FollowError::Violation(..) => Self::Violation,
             FollowError::Land(error) => error.into(),
-            FollowError::Stalled => Self::NoProgress,
+            FollowError::Stalled | FollowError::Silent(Silent) => Self::NoProgress,
         }
     }
 }

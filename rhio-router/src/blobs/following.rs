@@ -1,6 +1,7 @@
 //! Follows an author's catalog: receives its operations, lets objects land, and notes what is settled.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,11 +23,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::follower::{self, Watch};
 use crate::node::{Node, now_millis};
 use crate::status::{Count, Lag, Refusal};
 use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::{Note, StateError};
-use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
+use rhio_net::stream::{FrameReader, FrameWriter, StreamError};
 
 use super::events;
 use super::fetching::Landing;
@@ -43,6 +45,8 @@ use super::subscription::BucketSubscription;
 const TICK: Duration = Duration::from_millis(500);
 /// Operations that wait to be stored; while there are more, no further ones are read.
 const MAX_UNSTORED: usize = 1024;
+/// How long the author may be without a log before that is a state worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a lag is logged.
 const LAG_LOG: Duration = Duration::from_secs(30);
 
@@ -71,6 +75,7 @@ pub(super) struct Driver<'a> {
     pub(super) running: JoinSet<Finished>,
     /// Something was settled that is not noted yet.
     pub(super) changed: bool,
+    pub(super) begun: Instant,
     pub(super) moved: Instant,
     pub(super) lagged: Instant,
 }
@@ -78,11 +83,11 @@ pub(super) struct Driver<'a> {
 impl Driver<'_> {
     pub(super) async fn run(
         &mut self,
-        watch: &mut FrameReader,
+        watch: &mut Watch,
         questions: &mut mpsc::Receiver<Question>,
         storing: &mut Storing,
         noting: &mut Noting,
-    ) -> Result<(), FollowError> {
+    ) -> Result<Infallible, FollowError> {
         // The author's log, once it is known which one it is.
         let mut pulled: Option<FrameReader> = None;
         let mut tick = tokio::time::interval(TICK);
@@ -124,18 +129,11 @@ impl Driver<'_> {
                 }
                 Some(question) = questions.recv() => question.answer(&self.held.plan),
                 _ = tick.tick() => self.check()?,
-                frame = watch.next() => match frame? {
-                    Some(Frame::Logs(logs)) => {
-                        if self.hear(logs).await? && pulled.is_none() {
-                            pulled = Some(self.pull().await?);
-                        }
+                logs = watch.next() => {
+                    if self.hear(logs?).await? && pulled.is_none() {
+                        pulled = Some(self.pull().await?);
                     }
-                    Some(Frame::Refused { code, reason }) => {
-                        return Err(StreamError::Refused { code, reason }.into());
-                    }
-                    Some(_) => return Err(StreamError::Unexpected.into()),
-                    None => return Err(StreamError::Closed(CloseCode::Done).into()),
-                },
+                }
                 Some(frame) = OptionFuture::from(pulled.as_mut().map(FrameReader::next)),
                     if self.unstored.len() < MAX_UNSTORED => match frame?
                 {
@@ -207,11 +205,8 @@ impl Driver<'_> {
     /// Asks for what the copy lacks.
     async fn pull(&mut self) -> Result<FrameReader, FollowError> {
         let Some(copy) = &self.held.copy else { return Err(StreamError::Unexpected.into()) };
-        let (mut writer, reader) = stream::open(&self.landing.connection).await?;
-        writer.send(&Frame::Pull(copy.pull())).await?;
-        if let Some(head) = copy.chain.head() {
-            writer.send(&Frame::Applied(head)).await?;
-        }
+        let (pull, head) = (copy.pull(), copy.chain.head());
+        let (writer, reader) = follower::pull::<FollowError>(&self.landing.connection, pull, head).await?;
         self.writer = Some(writer);
         Ok(reader)
     }
@@ -249,7 +244,7 @@ impl Driver<'_> {
         }
         self.show_lag();
         if let (Some(writer), Some(head)) = (&mut self.writer, head) {
-            writer.send(&Frame::Applied(head)).await?;
+            follower::tell::<FollowError>(writer, head).await?;
         }
         Ok(())
     }
@@ -389,6 +384,9 @@ impl Driver<'_> {
             self.subscription.status.waiting(Trouble::new(Cause::DeletesHeld, words));
         } else if self.author.is_some() {
             self.subscription.status.active();
+        } else if self.begun.elapsed() > PATIENCE {
+            let words = format!("the author can't serve its catalog of bucket '{}' (yet)", self.subscription.remote);
+            self.subscription.status.waiting(Trouble::new(Cause::PeerUnavailable, words));
         }
         self.show_lag();
         let behind = match (&self.author, &self.held.copy) {
@@ -441,7 +439,7 @@ pub(super) async fn work(landing: &Landing, task: &Task, here: Option<ObjectKey>
         Landed::Conflict => Ok(Outcome::Kept),
         Landed::Here(etag) => {
             let local = landing.subscription.bucket.name();
-            if let Some(publication) = landing.node.blobs.published.find(local) {
+            if let Some(publication) = landing.node.holdings.bucket(local) {
                 publication.inventory_mut().exclude(&put.key, &etag.0);
             }
             events::landed(&landing.node, &landing.subscription, put).await?;

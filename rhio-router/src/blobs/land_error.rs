@@ -7,6 +7,7 @@ use rhio_blobs::fetch::FetchError;
 use rhio_core::wire::CloseCode;
 use thiserror::Error;
 
+use crate::deadlines::Silent;
 use crate::trouble::Cause;
 use rhio_nats::state::StateError;
 use rhio_net::stream::StreamError;
@@ -66,6 +67,12 @@ impl From<&LandError> for Cause {
             LandError::Again(_) | LandError::Superseded => Self::ObjectChanging,
             LandError::Stopped => Self::Internal,
         }
+    }
+}
+
+impl From<Silent> for LandError {
+    fn from(_: Silent) -> Self {
+        Self::Stalled
     }
 }
 

@@ -1,8 +1,8 @@
 //! Buckets and blobs: what is put into a published bucket appears in the subscribers' buckets.
 //!
 //! The publisher's side: [`publishing`] compares listings of a bucket with its catalog, has what is new read and hashed
-//! by [`importing`], and appends what changed to the catalog in the state stream. [`catalog_session`] sends catalogs
-//! to subscribers, and [`blob_session`] content.
+//! by [`importing`], and appends what changed to the catalog in the state stream. [`entries`] gives catalogs to
+//! subscribers, and [`blob_session`] content.
 //!
 //! [`file_import`] puts files into buckets, and [`notifications`] hears what the S3 server itself tells of changes.
 //!
@@ -11,7 +11,7 @@
 
 pub mod blob_session;
 pub mod bucket_watch;
-pub mod catalog_session;
+pub mod entries;
 pub mod events;
 pub mod failure;
 mod fetching;

@@ -52,7 +52,11 @@ fn buckets(payload: &[u8]) -> Result<Vec<String>, String> {
 /// Listens until stopped.
 pub async fn run(node: Node, subject: Filter, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match node.client.subscribe(subject.as_str().to_owned()).await {
+        let subscribed = tokio::select! {
+            () = stop.cancelled() => return,
+            subscribed = node.client.subscribe(subject.as_str().to_owned()) => subscribed,
+        };
+        match subscribed {
             Ok(mut messages) => {
                 while let Some(message) = tokio::select! {
                     () = stop.cancelled() => None,
@@ -73,7 +77,7 @@ pub async fn run(node: Node, subject: Filter, stop: CancellationToken) {
 fn hear(node: &Node, payload: &[u8]) {
     match buckets(payload) {
         Ok(names) => {
-            for publication in names.iter().filter_map(|name| node.blobs.published.find(name)) {
+            for publication in names.iter().filter_map(|name| node.holdings.bucket(name)) {
                 publication.look();
             }
         }

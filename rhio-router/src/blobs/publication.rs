@@ -1,12 +1,13 @@
-//! The buckets that this node publishes.
+//! A publication of a bucket: what it is about, and what its tasks share.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use rhio_blobs::bucket::{Bucket, Etag};
 use rhio_core::catalog::{Put, inventory::Inventory};
-use rhio_core::id::{BlobHash, LogId, PublicKey};
+use rhio_core::id::{BlobHash, LogId};
 use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::log::operation::Head;
 use rhio_core::log::total::Total;
@@ -19,10 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::publish::readership::Readership;
 use crate::status::Entry as Status;
+use crate::supervise::Supervised;
 use rhio_nats::state::LogSubject;
 
 /// Requests that wait for the task that writes a catalog.
 const BACKLOG: usize = 64;
+/// How long an object that this node put itself may wait to be in the catalog, before whoever put it is told.
+pub const ANNOUNCE: Duration = Duration::from_secs(30);
 
 /// A catalog as far as it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +86,6 @@ pub struct Location {
 pub struct BucketPublication {
     /// The bucket.
     pub bucket: Arc<dyn Bucket>,
-    readers: RwLock<Readers>,
     inventory: RwLock<Inventory>,
     view: watch::Sender<Option<View>>,
     complete: AtomicBool,
@@ -90,7 +93,7 @@ pub struct BucketPublication {
     held: Mutex<HashSet<ObjectKey>>,
     /// A subscriber holds operations that this node does not know: a new epoch must begin.
     pub doubted: Notify,
-    /// Who reads it now.
+    /// Who may read it, and who does now.
     pub readership: Readership,
     /// What an operator sees of it.
     pub status: Status,
@@ -105,28 +108,22 @@ impl BucketPublication {
         let status = Status::new(format!("publication of bucket '{}'", bucket.name()));
         let publication = Self {
             bucket,
-            readers: RwLock::new(readers),
             inventory: RwLock::default(),
             view: watch::Sender::default(),
             complete: AtomicBool::new(false),
             requests,
             held: Mutex::default(),
             doubted: Notify::new(),
-            readership: Readership::default(),
+            readership: Readership::new(readers),
             status,
             stop,
         };
         (publication, receiver)
     }
 
-    /// Whether a node may read it.
-    pub fn admits(&self, peer: &PublicKey) -> bool {
-        self.readers.read().unwrap_or_else(PoisonError::into_inner).admit(peer)
-    }
-
     /// Changes who may read it.
     pub fn set_readers(&self, readers: Readers) {
-        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = readers;
+        self.readership.allow(readers);
         // Sessions look again.
         self.view.send_modify(|_| ());
     }
@@ -144,6 +141,11 @@ impl BucketPublication {
     /// The catalog, now and whenever it changes; `None` while it can't be written.
     pub fn view(&self) -> watch::Receiver<Option<View>> {
         self.view.subscribe()
+    }
+
+    /// Whether this is its log now.
+    pub fn is_of(&self, log: LogId) -> bool {
+        self.view.borrow().as_ref().is_some_and(|view| view.log == log)
     }
 
     /// The catalog can't be written for now.
@@ -173,10 +175,12 @@ impl BucketPublication {
         self.complete.load(Ordering::Relaxed)
     }
 
-    /// Says that an object was put by this node itself. Returns when that is durable, `false` when it can't be said now.
+    /// Says that an object was put by this node itself. Returns when that is durable, `false` when it can't be said now,
+    /// or not within [`ANNOUNCE`].
     pub async fn announce(&self, put: Put) -> bool {
         let (done, said) = oneshot::channel();
-        self.requests.send(Request::Announce(put, done)).await.is_ok() && said.await.is_ok()
+        let announced = async { self.requests.send(Request::Announce(put, done)).await.is_ok() && said.await.is_ok() };
+        tokio::time::timeout(ANNOUNCE, announced).await.unwrap_or(false)
     }
 
     /// Has the bucket looked at soon.
@@ -222,32 +226,12 @@ impl Drop for Hold {
     }
 }
 
-/// All of them.
-#[derive(Debug, Default)]
-pub struct BucketRegistry {
-    list: RwLock<Vec<Arc<BucketPublication>>>,
-}
-
-impl BucketRegistry {
-    /// The publications.
-    pub fn list(&self) -> Vec<Arc<BucketPublication>> {
-        self.list.read().unwrap_or_else(PoisonError::into_inner).clone()
+impl Supervised for BucketPublication {
+    fn status(&self) -> &Status {
+        &self.status
     }
 
-    /// Replaces them.
-    pub fn set(&self, list: Vec<Arc<BucketPublication>>) {
-        *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
-    }
-
-    /// The one whose log this is now.
-    pub fn of_log(&self, log: LogId) -> Option<Arc<BucketPublication>> {
-        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        list.iter().find(|publication| publication.view.borrow().as_ref().is_some_and(|view| view.log == log)).cloned()
-    }
-
-    /// The one of a bucket.
-    pub fn find(&self, bucket: &str) -> Option<Arc<BucketPublication>> {
-        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        list.iter().find(|publication| publication.bucket.name() == bucket).cloned()
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 }

@@ -6,6 +6,7 @@
 //! everything again. Hashes come from the old log where the bucket still has the same version, so nothing is read twice.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,18 +31,17 @@ use tracing::{debug, info, warn};
 
 use crate::node::{Node, now_micros};
 use crate::status::Count;
+use crate::supervise::{self, Duty, Supervised, Verdict};
 use crate::trouble::{Cause, Trouble};
 use rhio_nats::state::{LogSubject, StateError};
 
 use super::importing::{self, ImportError};
 use super::publication::{BucketPublication, Request, View};
 
-/// Waits between attempts after a failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How long this process stands back after another one has appended to its log.
-const STAND_BACK: Duration = Duration::from_secs(10);
 /// How often the server is looked at.
 const CHECK: Duration = Duration::from_secs(1);
+/// The shortest wait after a listing that failed.
+const LISTING_FAILED: Duration = Duration::from_millis(200);
 /// Objects that wait to be read; a listing waits while there are more.
 const MAX_QUEUE: usize = 10_000;
 /// Reads of objects under way for this bucket, beside the bound for all buckets.
@@ -52,9 +52,6 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Why writing the catalog stopped.
 #[derive(Debug, Error)]
 pub enum PublishError {
-    /// The bucket.
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
     /// The state stream.
     #[error(transparent)]
     State(#[from] StateError),
@@ -66,7 +63,6 @@ pub enum PublishError {
 impl From<&PublishError> for Cause {
     fn from(error: &PublishError) -> Self {
         match error {
-            PublishError::Bucket(error) => error.into(),
             PublishError::State(error) => error.into(),
             PublishError::Doubt(_) => Self::StateFailed,
         }
@@ -74,47 +70,49 @@ impl From<&PublishError> for Cause {
 }
 
 /// Publishes a bucket until stopped.
-pub async fn run(node: Node, publication: Arc<BucketPublication>, mut requests: mpsc::Receiver<Request>) {
-    let mut wait = BACKOFF.0;
-    let mut doubted = false;
-    while !publication.stop.is_cancelled() {
-        let begun = Instant::now();
-        let outcome = tokio::select! {
-            () = publication.stop.cancelled() => break,
-            outcome = publish(&node, &publication, &mut requests, doubted) => outcome,
-        };
-        publication.hide();
-        if begun.elapsed() > BACKOFF.1 {
-            wait = BACKOFF.0;
-        }
-        let Err(error) = outcome else { continue };
-        doubted = matches!(error, PublishError::Doubt(_));
-        let pause = match &error {
+pub async fn run(node: Node, publication: Arc<BucketPublication>, requests: mpsc::Receiver<Request>) {
+    supervise::run(Publishing { node, publication, requests, doubted: false }).await;
+}
+
+/// What a publication of a bucket does.
+struct Publishing {
+    node: Node,
+    publication: Arc<BucketPublication>,
+    requests: mpsc::Receiver<Request>,
+    /// The last attempt left the end of the log in doubt.
+    doubted: bool,
+}
+
+impl Duty for Publishing {
+    type Failure = PublishError;
+
+    fn entry(&self) -> &dyn Supervised {
+        &*self.publication
+    }
+
+    async fn attempt(&mut self) -> Result<Infallible, PublishError> {
+        publish(&self.node, &self.publication, &mut self.requests, self.doubted).await
+    }
+
+    fn suspend(&self) {
+        self.publication.hide();
+    }
+
+    fn judge(&mut self, failure: &PublishError) -> Verdict {
+        self.doubted = matches!(failure, PublishError::Doubt(_));
+        match failure {
             PublishError::Doubt(_) => {
-                info!("{}: {error}", publication.status.name());
-                Duration::ZERO
+                info!("{}: {failure}", self.publication.status.name());
+                Verdict::AtOnce
             }
-            PublishError::State(StateError::Refused { .. }) => {
-                publication.status.waiting(Trouble::new(
-                    Cause::SameKey,
-                    "another process with the same private key writes this catalog; this one stands back. Run one \
-                     rhio per key, or give each its own key",
-                ));
-                STAND_BACK
-            }
-            error => {
-                publication.status.waiting(error.into());
-                let pause = wait;
-                wait = (wait * 2).min(BACKOFF.1);
-                pause
-            }
-        };
-        tokio::select! {
-            () = publication.stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
+            PublishError::State(StateError::Refused { .. }) => Verdict::StandBack(Trouble::new(
+                Cause::SameKey,
+                "another process with the same private key writes this catalog; this one stands back. Run one rhio per \
+                 key, or give each its own key",
+            )),
+            PublishError::State(_) => Verdict::Trouble(failure.into()),
         }
     }
-    publication.hide();
 }
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -167,7 +165,7 @@ async fn publish(
     publication: &Arc<BucketPublication>,
     requests: &mut mpsc::Receiver<Request>,
     doubted: bool,
-) -> Result<(), PublishError> {
+) -> Result<Infallible, PublishError> {
     node.state.ensure().await?;
     let server = node.server_id();
     let mut driver = recover(node, publication, &server, doubted).await?;
@@ -237,7 +235,7 @@ async fn publish(
                         publication.inventory_mut().end_listing(false);
                         publication.status.waiting((&error).into());
                         (in_listing, token) = (false, None);
-                        next_listing = Instant::now() + poll.max(BACKOFF.0);
+                        next_listing = Instant::now() + poll.max(LISTING_FAILED);
                     }
                 }
             }
@@ -556,7 +554,7 @@ impl Driver<'_> {
                 self.node.state.forget(&descriptor, &subject, None).await?;
             }
             self.publication.set_complete();
-            self.node.blobs.sweep_outboards();
+            self.node.blobs.sweep_outboards(self.node.holdings.buckets());
             let inventory = self.publication.inventory();
             let (objects, bytes) = (inventory.len(), inventory.bytes());
             info!("{}: the catalog is complete: {objects} objects, {bytes} bytes", self.name());

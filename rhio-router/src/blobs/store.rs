@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::settings;
 use crate::trouble::{Cause, Trouble};
 
-use super::publication::BucketRegistry;
+use super::publication::BucketPublication;
 use super::transfers::Transfers;
 
 /// Objects that are read and hashed at once.
@@ -45,8 +45,6 @@ pub struct Blobs {
     place: Option<Place>,
     /// Hash trees of published objects.
     pub outboards: OutboardStore,
-    /// What is published.
-    pub published: BucketRegistry,
     /// What goes on.
     pub transfers: Transfers,
     /// One permit for each object that is read and hashed.
@@ -80,7 +78,6 @@ impl Blobs {
         Ok(Self {
             place,
             outboards,
-            published: BucketRegistry::default(),
             transfers: Transfers::new(metrics),
             imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
             served: Arc::new(Semaphore::new(MAX_SERVED)),
@@ -128,8 +125,7 @@ impl Blobs {
     }
 
     /// Drops outboards of what is not published any more, once it is known what is.
-    pub fn sweep_outboards(&self) {
-        let published = self.published.list();
+    pub fn sweep_outboards(&self, published: Vec<Arc<BucketPublication>>) {
         if published.iter().all(|publication| publication.is_complete()) {
             let wanted = move |hash: BlobHash| published.iter().any(|publication| publication.locate(&hash).is_some());
             let outboards = self.outboards.clone();

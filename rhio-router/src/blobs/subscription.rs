@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::Deletes;
 use crate::status::{Count, Entry as Status};
+use crate::supervise::Supervised;
 
 use super::listing::Desk;
 
@@ -77,5 +78,15 @@ impl BucketSubscription {
     /// Names this subscription's copies and notes: 16 hex digits.
     pub(super) fn id(&self) -> String {
         blake3::hash(format!("bucket {}", self.bucket.name()).as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+impl Supervised for BucketSubscription {
+    fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 }

@@ -1,10 +1,11 @@
-//! Who reads a publication now, for whoever looks: kept in memory only.
+//! Who may read a publication, and who reads it now. The second is kept in memory only, for whoever looks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rhio_core::id::{OpSeq, PublicKey};
+use rhio_core::policy::Readers;
 
 /// A node that reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,31 +18,58 @@ pub struct Reader {
     pub applied: Option<OpSeq>,
 }
 
-/// All of them, by session.
-#[derive(Clone, Debug, Default)]
+/// The readers of one publication.
+#[derive(Debug)]
 pub struct Readership {
-    sessions: Arc<Mutex<(u64, BTreeMap<u64, Reader>)>>,
+    may: RwLock<Readers>,
+    sessions: Arc<Sessions>,
+}
+
+/// The next session's number, and who reads in each.
+#[derive(Debug, Default)]
+struct Sessions(Mutex<(u64, BTreeMap<u64, Reader>)>);
+
+impl Sessions {
+    fn with<T>(&self, change: impl FnOnce(&mut (u64, BTreeMap<u64, Reader>)) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Readership {
-    fn with<T>(&self, change: impl FnOnce(&mut (u64, BTreeMap<u64, Reader>)) -> T) -> T {
-        change(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Nobody reads yet; these may.
+    pub fn new(readers: Readers) -> Self {
+        Self { may: RwLock::new(readers), sessions: Arc::default() }
+    }
+
+    /// Whether a node may read.
+    pub fn admits(&self, peer: &PublicKey) -> bool {
+        self.may.read().unwrap_or_else(PoisonError::into_inner).admit(peer)
+    }
+
+    /// Whether readers may be anybody, so that it is not known who they are.
+    pub fn is_open(&self) -> bool {
+        matches!(*self.may.read().unwrap_or_else(PoisonError::into_inner), Readers::Anyone)
+    }
+
+    /// Changes who may read.
+    pub fn allow(&self, readers: Readers) {
+        *self.may.write().unwrap_or_else(PoisonError::into_inner) = readers;
     }
 
     /// A session begins. It ends when what is returned goes.
     pub fn enter(&self, peer: PublicKey) -> Presence {
-        let number = self.with(|(next, sessions)| {
+        let number = self.sessions.with(|(next, sessions)| {
             *next += 1;
             sessions.insert(*next, Reader { peer, since: SystemTime::now(), applied: None });
             *next
         });
-        Presence { readership: self.clone(), number }
+        Presence { sessions: Arc::clone(&self.sessions), number }
     }
 
     /// The readers, each once: a node may have a session for every epoch of the log.
     pub fn list(&self) -> Vec<Reader> {
         let mut readers: BTreeMap<PublicKey, Reader> = BTreeMap::new();
-        self.with(|(_, sessions)| {
+        self.sessions.with(|(_, sessions)| {
             for reader in sessions.values() {
                 let known = readers.entry(reader.peer).or_insert(*reader);
                 known.since = known.since.min(reader.since);
@@ -55,14 +83,14 @@ impl Readership {
 /// A session that goes on.
 #[derive(Debug)]
 pub struct Presence {
-    readership: Readership,
+    sessions: Arc<Sessions>,
     number: u64,
 }
 
 impl Presence {
     /// The reader holds the log durably up to this operation.
     pub fn applied(&self, seq: OpSeq) {
-        self.readership.with(|(_, sessions)| {
+        self.sessions.with(|(_, sessions)| {
             if let Some(reader) = sessions.get_mut(&self.number) {
                 reader.applied = Some(seq);
             }
@@ -72,7 +100,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.readership.with(|(_, sessions)| sessions.remove(&self.number));
+        self.sessions.with(|(_, sessions)| sessions.remove(&self.number));
     }
 }
 
@@ -82,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_listed_once_while_it_reads() {
-        let readership = Readership::default();
+        let readership = Readership::new(Readers::Anyone);
         let peer = p2panda_core::SigningKey::from_bytes(&[7; 32]).verifying_key().into();
         let (first, second) = (readership.enter(peer), readership.enter(peer));
         second.applied(OpSeq(4));

@@ -1,29 +1,37 @@
 //! Gives an author back what this node holds of its log. The author pulls it, to settle, when its JetStream may have
 //! lost the end.
 
-use rhio_core::id::{LogId, OpSeq};
+use rhio_core::id::{OpSeq, PublicKey};
 use rhio_core::wire::{Batch, Frame};
+use tokio::sync::OwnedRwLockWriteGuard;
 
+use crate::deadlines::{ANSWER, within};
 use crate::node::Node;
+use crate::session_error::SessionError;
 use rhio_nats::state::LogSubject;
 use rhio_net::links::Incoming;
 
-use super::session::SessionError;
+/// Holds still whatever applies an author's logs, so that nothing is stored any more that it is not told of. `None` when
+/// something does not come to rest in time; the author then counts this node among those that did not answer.
+pub async fn hold(node: &Node, author: PublicKey) -> Option<OwnedRwLockWriteGuard<()>> {
+    tokio::time::timeout(ANSWER, node.quiet.hold(author)).await.ok()
+}
 
-/// Sends every operation of the peer's own log from `from` on.
+/// Sends every operation of the peer's own log from `next` on, from these copies of it. They must be [held](hold) still.
 ///
 /// # Errors
 /// When the stream breaks or the state can't be read.
-pub async fn serve(node: &Node, mut incoming: Incoming, log: LogId, from: OpSeq) -> Result<(), SessionError> {
-    let _quiet = node.quiet.hold(incoming.peer).await;
-    let mut next = from;
+pub async fn serve(
+    node: &Node,
+    incoming: &mut Incoming,
+    copies: &[LogSubject],
+    mut next: OpSeq,
+) -> Result<(), SessionError> {
     // Several subscriptions may each have a copy, and each may have got further than the others.
-    for subject in node.state.copies(incoming.peer, log).await? {
-        next = serve_copy(node, &mut incoming, &subject, next).await?;
+    for subject in copies {
+        next = serve_copy(node, incoming, subject, next).await?;
     }
-    incoming.writer.send(&Frame::End).await?;
-    incoming.writer.finish().await;
-    Ok(())
+    within(ANSWER, incoming.writer.send(&Frame::End)).await
 }
 
 /// Sends what one copy has from `next` on, and says what comes then. Commits that were taken back count too: their
@@ -41,7 +49,8 @@ async fn serve_copy(
             // Where the beginning was pruned, the author must learn that there is more than it can be given.
             let follows = operation.seq() == next || (!begun && operation.seq() > next);
             if follows {
-                incoming.writer.send(&Frame::Batch(Batch::bare(operation.raw().clone()))).await?;
+                let frame = Frame::Batch(Batch::bare(operation.raw().clone()));
+                within::<_, SessionError>(ANSWER, incoming.writer.send(&frame)).await?;
                 next = operation.seq().next();
             }
             begun = true;

@@ -15,9 +15,9 @@ use crate::node::{Node, now_micros};
 use rhio_nats::source::{SourceError, SourceStream};
 use rhio_nats::state::{LogSubject, StateError};
 use rhio_net::connection::Connection;
-use rhio_net::stream::{self, FrameReader, FrameWriter};
+use rhio_net::stream::{self, FrameReader, FrameWriter, StreamError};
 
-use super::registry::Publication;
+use super::publication::Publication;
 use super::seal_error::{Doubt, SealError};
 
 /// How long readers have to answer before the log is closed rather than continued.
@@ -195,9 +195,9 @@ fn closed_state(log: &Known) -> LogState {
 /// reader has answered.
 async fn take_back(node: &Node, publication: &Publication, log: &mut Known) -> Result<bool, SealError> {
     let readers: Vec<PublicKey> =
-        node.links.known().into_iter().filter(|peer| *peer != node.me && publication.admits(peer)).collect();
+        node.links.known().into_iter().filter(|peer| *peer != node.me && publication.readership.admits(peer)).collect();
     // Readers that are not listed can't be asked.
-    let mut all = !publication.is_open();
+    let mut all = !publication.readership.is_open();
     let links: Vec<_> = futures_util::future::join_all(
         readers
             .iter()
@@ -242,10 +242,13 @@ struct Asked<'a> {
 
 impl Holder for Asked<'_> {
     async fn ask(&mut self, pull: Pull) -> bool {
-        let Ok((mut writer, reader)) = stream::open(self.connection).await else { return false };
-        let sent = writer.send(&Frame::Pull(pull)).await.is_ok();
-        self.stream = Some((writer, reader));
-        sent
+        let asking = async {
+            let (mut writer, reader) = stream::open(self.connection).await?;
+            writer.send(&Frame::Pull(pull)).await?;
+            Ok::<_, StreamError>((writer, reader))
+        };
+        self.stream = tokio::time::timeout(NEXT, asking).await.ok().and_then(Result::ok);
+        self.stream.is_some()
     }
 
     async fn next(&mut self) -> Option<Given> {

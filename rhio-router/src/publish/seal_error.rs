@@ -32,6 +32,9 @@ pub enum SealError {
          or give each its own key"
     )]
     OtherWriter,
+    /// NATS takes nothing.
+    #[error("NATS does not take what it is sent")]
+    Stuck,
     /// Something happened that makes it necessary to look where the log ends.
     #[error("{0}")]
     Recover(&'static str, Doubt),
@@ -43,6 +46,7 @@ impl From<&SealError> for Cause {
             SealError::Source(error) => error.into(),
             SealError::State(error) => error.into(),
             SealError::OtherWriter => Self::SameKey,
+            SealError::Stuck => Self::NatsSilent,
             SealError::Recover(..) => Self::StateFailed,
         }
     }

@@ -1,6 +1,7 @@
 //! Drives the sealer of one publication: stream in, state stream and ring out.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,22 +16,23 @@ use rhio_core::record::SourceRecord;
 use rhio_core::seal::Sealer;
 use rhio_nats::client::Ack;
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::error;
 
 use crate::node::{Node, now_micros};
 use crate::status::{Count, Entry};
+use crate::supervise::{self, Duty, Supervised, Verdict};
 use rhio_nats::source::{Delivered, SourceError, SourceStream};
 use rhio_nats::state::{LogSubject, StateError, StateStore};
 
 use super::live::{Applied, LiveLog};
+use super::publication::{Logs, Publication};
 use super::recovery::{Recovered, find_log};
-use super::registry::{Logs, Publication};
 use super::seal_error::{Doubt, SealError};
 
-/// Waits between attempts after a failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long this process stands back after another one has appended to its log.
-const STAND_BACK: Duration = Duration::from_secs(10);
+/// A refusal less than this after the last one is another writer's doing.
+const REFUSED_AGAIN: Duration = Duration::from_secs(10);
+/// How long NATS may take to take an acknowledgement over.
+const SEND: Duration = Duration::from_secs(10);
 /// How often the stream and the server are looked at.
 const CHECK: Duration = Duration::from_secs(1);
 /// How often the log is pruned.
@@ -40,55 +42,51 @@ const BURST: usize = 512;
 
 /// Seals one publication until stopped.
 pub async fn run(node: Node, publication: Arc<Publication>) {
-    let stop = publication.stop.clone();
-    let mut wait = BACKOFF.0;
-    let mut doubt = Doubt::None;
-    let mut refused: Option<Instant> = None;
-    while !stop.is_cancelled() {
-        let begun = Instant::now();
-        let outcome = tokio::select! {
-            () = stop.cancelled() => break,
-            outcome = seal(&node, &publication, doubt) => outcome,
-        };
-        publication.suspend();
-        doubt = Doubt::None;
-        let Err(failure) = outcome else { continue };
-        let pause = match &failure {
-            SealError::Recover(reason, why) => {
-                debug!("{}: {reason}", publication.status.name());
-                doubt = *why;
-                Duration::ZERO
+    supervise::run(Sealing { node, publication, doubt: Doubt::None, refused: None }).await;
+}
+
+/// What a publication of messages does.
+struct Sealing {
+    node: Node,
+    publication: Arc<Publication>,
+    /// What the last attempt left in doubt.
+    doubt: Doubt,
+    /// When an append was refused that may have been this process's own.
+    refused: Option<Instant>,
+}
+
+impl Duty for Sealing {
+    type Failure = SealError;
+
+    fn entry(&self) -> &dyn Supervised {
+        &*self.publication
+    }
+
+    async fn attempt(&mut self) -> Result<Infallible, SealError> {
+        let doubt = std::mem::replace(&mut self.doubt, Doubt::None);
+        seal(&self.node, &self.publication, doubt).await
+    }
+
+    fn suspend(&self) {
+        self.publication.suspend();
+    }
+
+    fn judge(&mut self, failure: &SealError) -> Verdict {
+        match failure {
+            SealError::Recover(_, why) => {
+                self.doubt = *why;
+                Verdict::AtOnce
             }
-            SealError::Source(SourceError::Interrupted) => {
-                debug!("{}: {failure}", publication.status.name());
-                BACKOFF.0
-            }
+            SealError::Source(SourceError::Interrupted) => Verdict::Soon,
             // Once it may be this process's own: sent, cut off from its answer, and stored after all.
-            SealError::OtherWriter if refused.is_none_or(|at| at.elapsed() > STAND_BACK) => {
-                debug!("{}: {failure}", publication.status.name());
-                refused = Some(Instant::now());
-                BACKOFF.0
+            SealError::OtherWriter if self.refused.is_none_or(|at| at.elapsed() > REFUSED_AGAIN) => {
+                self.refused = Some(Instant::now());
+                Verdict::Soon
             }
-            failure @ SealError::OtherWriter => {
-                publication.status.waiting(failure.into());
-                STAND_BACK
-            }
-            failure => {
-                publication.status.waiting(failure.into());
-                if begun.elapsed() > BACKOFF.1 {
-                    wait = BACKOFF.0;
-                }
-                let pause = wait;
-                wait = (wait * 2).min(BACKOFF.1);
-                pause
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
+            SealError::OtherWriter => Verdict::StandBack(failure.into()),
+            SealError::Source(_) | SealError::State(_) | SealError::Stuck => Verdict::Trouble(failure.into()),
         }
     }
-    publication.suspend();
 }
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -110,7 +108,7 @@ struct Driver<'a> {
     waiting: BTreeMap<SourceSeq, Waiting>,
 }
 
-async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<(), SealError> {
+async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<Infallible, SealError> {
     // Whatever is read from here on must come from this one.
     let server = node.server_id();
     node.state.ensure().await?;
@@ -169,7 +167,7 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
             }
             _ = applied.changed() => {
                 let applied = applied.borrow_and_update().clone();
-                driver.acknowledge(&applied).await;
+                driver.acknowledge(&applied).await?;
             }
             () = publication.behind.notified() => {
                 return Err(SealError::Recover("a subscriber holds more of the log", Doubt::Behind));
@@ -198,13 +196,13 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<()
                 if node.server_id() != server {
                     return Err(restarted());
                 }
-                driver.take(&mut sealer, delivered).await;
+                driver.take(&mut sealer, delivered).await?;
                 for _ in 0..BURST {
                     if !sealer.has_room() {
                         break;
                     }
                     match follower.next().now_or_never() {
-                        Some(delivered) => driver.take(&mut sealer, delivered?).await,
+                        Some(delivered) => driver.take(&mut sealer, delivered?).await?,
                         None => break,
                     }
                 }
@@ -224,7 +222,7 @@ impl Driver<'_> {
         Box::pin(async move { state.append(&subject, &commit, expected).await })
     }
 
-    async fn take(&mut self, sealer: &mut Sealer, delivered: Delivered) {
+    async fn take(&mut self, sealer: &mut Sealer, delivered: Delivered) -> Result<(), SealError> {
         self.live.set_pending(Some(delivered.pending));
         let position = delivered.position;
         match delivered.record {
@@ -233,7 +231,7 @@ impl Driver<'_> {
                     let waiting = Waiting { subject: record.subject().to_vec(), ack };
                     let applied = self.live.applied().borrow().clone();
                     if is_applied(&applied, position.seq, &waiting.subject) {
-                        self.send_ack(waiting.ack).await;
+                        self.send_ack(waiting.ack).await?;
                     } else {
                         self.waiting.insert(position.seq, waiting);
                     }
@@ -247,11 +245,12 @@ impl Driver<'_> {
                 self.entry.unreplicable(&format!("message {} can't be replicated: {reason}", position.seq.0));
             }
         }
+        Ok(())
     }
 
     /// Subscribers have more of it durably: a queue may drop that now.
-    async fn acknowledge(&mut self, applied: &Applied) {
-        let Some(furthest) = applied.iter().map(|(_, through)| *through).max() else { return };
+    async fn acknowledge(&mut self, applied: &Applied) -> Result<(), SealError> {
+        let Some(furthest) = applied.iter().map(|(_, through)| *through).max() else { return Ok(()) };
         let within: Vec<SourceSeq> = self
             .waiting
             .range(..=furthest)
@@ -260,15 +259,17 @@ impl Driver<'_> {
             .collect();
         for seq in within {
             if let Some(waiting) = self.waiting.remove(&seq) {
-                self.send_ack(waiting.ack).await;
+                self.send_ack(waiting.ack).await?;
                 failpoint::hit("queue-acknowledged");
             }
         }
+        Ok(())
     }
 
-    async fn send_ack(&self, ack: Ack) {
+    async fn send_ack(&self, ack: Ack) -> Result<(), SealError> {
         // One that gets lost is delivered again after the consumer's wait, and acknowledged then.
-        self.node.client.acknowledge(ack).await;
+        let sent = tokio::time::timeout(SEND, self.node.client.acknowledge(ack)).await;
+        sent.map_err(|_| SealError::Stuck)
     }
 
     fn upkeep(&self, prune: bool) -> Pin<Box<dyn Future<Output = Result<(), SealError>> + Send>> {

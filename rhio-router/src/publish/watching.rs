@@ -10,11 +10,13 @@ use rhio_core::subject::Filter;
 use rhio_core::wire::{CloseCode, Frame, Interest, LogState, MAX_LOGS};
 use tracing::warn;
 
+use crate::deadlines::{ANSWER, FRAME, within};
 use crate::node::Node;
+use crate::session_error::SessionError;
 use rhio_net::links::Incoming;
 use rhio_net::stream::StreamError;
 
-use super::registry::Publication;
+use super::publication::Publication;
 use crate::blobs::bucket_watch;
 
 /// Changes are told at most this often.
@@ -27,29 +29,29 @@ const PRIORITY: i32 = 2;
 /// Serves a watch until the subscriber leaves.
 ///
 /// # Errors
-/// When the stream breaks.
-pub async fn serve(node: &Node, incoming: Incoming, interest: Interest) -> Result<(), StreamError> {
+/// When the stream breaks, or the subscriber does not read.
+pub async fn serve(node: &Node, incoming: Incoming, interest: Interest) -> Result<(), SessionError> {
     match interest {
         Interest::Messages(filter) => messages(node, incoming, filter).await,
         Interest::Bucket(bucket) => bucket_watch::serve(node, incoming, &bucket).await,
     }
 }
 
-async fn messages(node: &Node, mut incoming: Incoming, filter: Filter) -> Result<(), StreamError> {
+async fn messages(node: &Node, mut incoming: Incoming, filter: Filter) -> Result<(), SessionError> {
     let peer = incoming.peer;
     incoming.writer.set_priority(PRIORITY);
-    let mut registry = node.registry.watch();
+    let mut published = node.holdings.watch_messages();
     let mut told: Option<Vec<LogState>> = None;
     loop {
-        registry.borrow_and_update();
-        let (admitted, refused) = node.registry.matching(&filter, &peer);
+        published.borrow_and_update();
+        let (admitted, refused) = node.holdings.matching(&filter, &peer);
         if admitted.is_empty() && !refused.is_empty() {
             refuse(&mut incoming, &refused, peer).await?;
             return Ok(());
         }
         let logs = states(&admitted);
         if told.as_ref() != Some(&logs) {
-            incoming.writer.send(&Frame::Logs(logs.clone())).await?;
+            within::<_, SessionError>(FRAME, incoming.writer.send(&Frame::Logs(logs.clone()))).await?;
             told = Some(logs);
         }
         let mut watches: Vec<_> = admitted.iter().map(|publication| publication.logs()).collect();
@@ -61,10 +63,10 @@ async fn messages(node: &Node, mut incoming: Incoming, filter: Filter) -> Result
             frame = incoming.reader.next() => {
                 return match frame? {
                     None => Ok(()),
-                    Some(_) => Err(StreamError::Unexpected),
+                    Some(_) => Err(StreamError::Unexpected.into()),
                 };
             }
-            _ = registry.changed() => {}
+            _ = published.changed() => {}
             Some(_) = changes.next() => {}
             () = tokio::time::sleep(REFRESH) => {}
         }
@@ -73,7 +75,7 @@ async fn messages(node: &Node, mut incoming: Incoming, filter: Filter) -> Result
     }
 }
 
-async fn refuse(incoming: &mut Incoming, matching: &[Arc<Publication>], peer: PublicKey) -> Result<(), StreamError> {
+async fn refuse(incoming: &mut Incoming, matching: &[Arc<Publication>], peer: PublicKey) -> Result<(), SessionError> {
     let names: Vec<_> = matching.iter().map(|p| p.filter.to_string()).collect();
     warn!(
         peer = %peer,
@@ -82,7 +84,7 @@ async fn refuse(incoming: &mut Incoming, matching: &[Arc<Publication>], peer: Pu
          publication's 'allow'"
     );
     let reason = format!("{peer} may not read '{}'; the author must add it to 'nodes' or 'allow'", names.join(", "));
-    incoming.writer.send(&Frame::Refused { code: CloseCode::Refused, reason }).await
+    within(ANSWER, incoming.writer.send(&Frame::Refused { code: CloseCode::Refused, reason })).await
 }
 
 fn states(publications: &[Arc<Publication>]) -> Vec<LogState> {

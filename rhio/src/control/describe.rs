@@ -12,8 +12,8 @@ use rhio_router::apply::subscription::Subscription;
 use rhio_router::blobs::publication::BucketPublication;
 use rhio_router::blobs::subscription::BucketSubscription;
 use rhio_router::blobs::transfers;
+use rhio_router::publish::publication::Publication;
 use rhio_router::publish::readership::Readership;
-use rhio_router::publish::registry::Publication;
 use rhio_router::status::{Count, Refusal, Report, State};
 use rhio_router::trouble::{Cause, Trouble};
 

@@ -292,7 +292,7 @@ fn objects(page: &Page, overview: &Overview) -> prometheus::Result<()> {
         running.with_label_values(&[direction]).set(0.0);
     }
     let Some(node) = overview.running().map(|running| &running.node) else { return Ok(()) };
-    for publication in node.blobs.published.list() {
+    for publication in node.holdings.buckets() {
         let (name, inventory) = (publication.bucket.name(), publication.inventory());
         objects.with_label_values(&[name]).set(inventory.len() as f64);
         bytes.with_label_values(&[name]).set(inventory.bytes() as f64);

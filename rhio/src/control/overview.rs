@@ -108,8 +108,8 @@ impl Overview {
     pub fn publications(&self) -> Vec<model::Publication> {
         let Some(running) = self.running() else { return Vec::new() };
         let node = &running.node;
-        let subjects = node.registry.list();
-        let buckets = node.blobs.published.list();
+        let subjects = node.holdings.messages();
+        let buckets = node.holdings.buckets();
         subjects
             .iter()
             .map(|p| describe::subject_publication(p))
@@ -220,7 +220,7 @@ impl Overview {
     /// All objects that are known.
     pub fn blob_totals(&self) -> model::BlobTotals {
         let Some(running) = self.running() else { return model::BlobTotals::default() };
-        let published = running.node.blobs.published.list();
+        let published = running.node.holdings.buckets();
         let published = published.iter().map(|publication| {
             let inventory = publication.inventory();
             (inventory.len() as u64, inventory.bytes())
@@ -249,7 +249,7 @@ impl Overview {
             }
             None => (0, 0),
         };
-        let published = running.node.blobs.published.list();
+        let published = running.node.holdings.buckets();
         let subscribed = running.buckets.borrow().clone();
         let mut blobs = Vec::new();
         while blobs.len() < max && place < published.len() + subscribed.len() {

@@ -320,3 +320,17 @@ async fn an_author_that_promises_and_sends_nothing_is_left_and_tried_again() {
     wait_for_records(&b, "GOOD", 1).await;
     common::finish(a, b).await;
 }
+
+#[tokio::test]
+async fn an_author_that_does_not_say_what_it_has_is_told_of_and_asked_again() {
+    let Scene { a, b, mut bad } = scene().await;
+    let connection = bad.accept().await;
+    let question = next_request(&connection).await.expect("a question");
+    b.rhio.wait_for_log("does not answer", SOON).await;
+    common::waits_with(&b, "no-progress", "check the network").await;
+    let (_, _, again) = next_request(&connection).await.expect("another question");
+    assert_eq!(question.2, again);
+    publish(&a, "good.x", &[], "fine").await;
+    wait_for_records(&b, "GOOD", 1).await;
+    common::finish(a, b).await;
+}

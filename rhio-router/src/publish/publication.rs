@@ -1,8 +1,8 @@
-//! What this node publishes.
+//! A publication of messages: what it is about, and what its tasks share.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use rhio_core::id::{LogId, PublicKey};
+use rhio_core::id::LogId;
 use rhio_core::policy::Readers;
 use rhio_core::subject::Filter;
 use rhio_core::wire::LogState;
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::status::Entry;
+use crate::supervise::Supervised;
 
 use super::live::LiveLog;
 use super::readership::Readership;
@@ -30,13 +31,12 @@ pub struct Publication {
     pub filter: Filter,
     /// The stream that they are read from.
     pub stream: String,
-    readers: RwLock<Readers>,
     logs: watch::Sender<Logs>,
     /// A subscriber holds what this node does not: the log must be recovered.
     pub behind: Notify,
     /// A subscriber holds something else than this node: the log must be closed.
     pub diverged: Notify,
-    /// Who reads it now.
+    /// Who may read it, and who does now.
     pub readership: Readership,
     /// What an operator sees of it.
     pub status: Entry,
@@ -51,29 +51,19 @@ impl Publication {
         Self {
             filter,
             stream,
-            readers: RwLock::new(readers),
             logs: watch::Sender::default(),
             behind: Notify::new(),
             diverged: Notify::new(),
-            readership: Readership::default(),
+            readership: Readership::new(readers),
             status,
             stop,
         }
     }
 
-    /// Whether a node may read it.
-    pub fn admits(&self, peer: &PublicKey) -> bool {
-        self.readers.read().unwrap_or_else(PoisonError::into_inner).admit(peer)
-    }
-
-    /// Whether readers may be anybody, so that it is not known who they are.
-    pub fn is_open(&self) -> bool {
-        matches!(*self.readers.read().unwrap_or_else(PoisonError::into_inner), Readers::Anyone)
-    }
-
     /// Changes who may read it.
     pub fn set_readers(&self, readers: Readers) {
-        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = readers;
+        self.readership.allow(readers);
+        // Sessions look again.
         self.logs.send_modify(|_| ());
     }
 
@@ -99,45 +89,12 @@ impl Publication {
     }
 }
 
-/// All publications of the node.
-#[derive(Debug, Default)]
-pub struct Registry {
-    list: watch::Sender<Vec<Arc<Publication>>>,
-}
-
-impl Registry {
-    /// The publications, now and whenever they change.
-    pub fn watch(&self) -> watch::Receiver<Vec<Arc<Publication>>> {
-        self.list.subscribe()
+impl Supervised for Publication {
+    fn status(&self) -> &Entry {
+        &self.status
     }
 
-    /// The publications.
-    pub fn list(&self) -> Vec<Arc<Publication>> {
-        self.list.borrow().clone()
-    }
-
-    /// Replaces them.
-    pub fn set(&self, list: Vec<Arc<Publication>>) {
-        self.list.send_replace(list);
-    }
-
-    /// The publication that a log belongs to.
-    pub fn find(&self, log: LogId) -> Option<Arc<Publication>> {
-        self.list.borrow().iter().find(|publication| publication.has(log)).cloned()
-    }
-
-    /// Those under which a subscription's filter finds anything: first what this node may read, then what it may not.
-    /// Of what it may read, one that another covers on the same stream is left out: its messages come through the
-    /// wider one.
-    pub fn matching(&self, filter: &Filter, reader: &PublicKey) -> (Vec<Arc<Publication>>, Vec<Arc<Publication>>) {
-        let list = self.list.borrow();
-        let matching = list.iter().filter(|p| p.filter.overlaps(filter)).cloned();
-        let (admitted, refused): (Vec<_>, Vec<_>) = matching.partition(|p| p.admits(reader));
-        let wider = |p: &Publication| {
-            admitted
-                .iter()
-                .any(|other| other.stream == p.stream && other.filter != p.filter && other.filter.covers(&p.filter))
-        };
-        (admitted.iter().filter(|p| !wider(p)).cloned().collect(), refused)
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 }
