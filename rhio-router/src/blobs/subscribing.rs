@@ -29,8 +29,8 @@ use super::follow_error::FollowError;
 use super::following::{Driver, Noting, Storing};
 use super::holding::{Held, show};
 use super::land_error::LandError;
-use super::parts;
 use super::subscription::BucketSubscription;
+use super::upload_note;
 
 /// Waits between attempts after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -101,13 +101,13 @@ async fn follow(node: &Node, subscription: &Arc<BucketSubscription>) -> Result<(
         }
         return Err(error.into());
     }
-    let known = |record: &parts::Record| {
+    let known = |record: &upload_note::Record| {
         record.bucket != subscription.bucket.name()
             || record.is_import()
             || ObjectKey::new(record.key.clone())
                 .is_ok_and(|key| held.plan.wanted(&key).is_some_and(|put| record.is_of(&put)))
     };
-    parts::sweep(node, known).await.map_err(FollowError::Land)?;
+    upload_note::sweep(node, known).await.map_err(FollowError::Land)?;
     show(subscription, &mut held);
     let mut questions = subscription.desk.questions.lock().await;
     let connection = {
