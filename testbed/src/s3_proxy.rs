@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use testkit::{Bucket, Cluster};
 use md5::Digest as _;
+use testkit::{Bucket, Cluster};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -18,6 +18,8 @@ pub struct Asked {
     /// Bucket and key.
     pub path: String,
     pub query: String,
+    /// It wants a range of bytes, as what reads an object does.
+    pub ranged: bool,
 }
 
 impl Asked {
@@ -31,9 +33,9 @@ impl Asked {
         self.value("partNumber")?.parse().ok().filter(|_| self.is_write())
     }
 
-    /// Whether it reads an object, or some of it.
+    /// Whether it reads an object.
     pub fn is_reading(&self, key: &str) -> bool {
-        self.method == "GET" && self.value("uploadId").is_none() && self.path.ends_with(&format!("/{key}"))
+        self.method == "GET" && self.ranged && self.path.ends_with(&format!("/{key}"))
     }
 
     /// Whether it completes an upload.
@@ -237,7 +239,8 @@ impl Request {
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let asked = Asked { method, path: path.to_owned(), query: query.to_owned() };
+        let ranged = headers.iter().any(|line| line.to_ascii_lowercase().starts_with("range:"));
+        let asked = Asked { method, path: path.to_owned(), query: query.to_owned(), ranged };
         Ok(Some(Self { asked, first, headers, body, missing }))
     }
 

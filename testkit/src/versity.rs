@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::eventually::Poll;
 use crate::ports::PortLease;
 use crate::process::{Process, on_path, print_tail, tail};
-use crate::weed::{ACCESS_KEY, Bucket, SECRET_KEY, list_buckets};
+use crate::weed::{ACCESS_KEY, Bucket, REGION, SECRET_KEY, list_buckets};
 
 /// How long it may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub fn find_versitygw() -> anyhow::Result<PathBuf> {
 }
 
 /// A versitygw on 127.0.0.1 with its data in a temporary folder. It takes the same credentials as
-/// [`WeedServer`](crate::WeedServer), and is killed when dropped.
+/// [`WeedServer`](crate::WeedServer), only the region that rhio names by default, and is killed when dropped.
 #[derive(Debug)]
 pub struct VersityServer {
     folder: TempDir,
@@ -60,13 +60,15 @@ impl VersityServer {
         }
         let binary = find_versitygw()?;
         let mut command = Command::new(&binary);
-        command.current_dir(folder.path()).args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--quiet"]);
+        command
+            .current_dir(folder.path())
+            .args(["--access", ACCESS_KEY, "--secret", SECRET_KEY, "--region", REGION, "--quiet"]);
         command.arg("--port").arg(format!("127.0.0.1:{}", port.port()));
         // Not every file system that tests run on has extended attributes.
         command.arg("posix").arg("--sidecar").arg(path("sidecar")).args(options).arg(path("data"));
         let log = path("versitygw.log");
-        let mut process = Process::spawn(command, &log, &folder)
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut process =
+            Process::spawn(command, &log, &folder).with_context(|| format!("cannot start {}", binary.display()))?;
         let endpoint = format!("http://127.0.0.1:{}", port.port());
         let mut poll = Poll::new(READY_WITHIN);
         while let Err(reason) = list_buckets(&endpoint).await {

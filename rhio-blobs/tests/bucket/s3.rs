@@ -187,7 +187,8 @@ async fn what_a_server_calls_an_object_may_prove_nothing() {
         let server = VersityServer::start(options).await;
         server.create_bucket("bucket").await;
         let weed = on_s3().await;
-        let config = S3Config { endpoint: server.endpoint(), ..config(weed.weed.as_ref().unwrap()) };
+        let (endpoint, region) = (server.endpoint(), "eu-central-1".into());
+        let config = S3Config { endpoint, region, ..config(weed.weed.as_ref().unwrap()) };
         let bucket = S3Server::connect(config).unwrap().bucket("bucket").unwrap();
         let labels = Labels::default();
         let written = bucket.put(&key("small"), content("v"), &labels, &Condition::None).await.unwrap();

@@ -12,6 +12,8 @@ use rhio_core::catalog::Put;
 use rhio_core::object::ObjectKey;
 use tracing::{debug, info};
 
+use crate::trouble::Trouble;
+
 use super::fetching::Landing;
 use super::land_error::LandError;
 use super::transfers::Direction;
@@ -43,10 +45,23 @@ impl Landing {
             Some(object) if object.origin.is_none() => return Ok(Landed::Conflict),
             Some(object) if is_same(object, put, &labels) => {
                 let found = self.found(put, object.clone()).await;
-                if found.is_ok() || found.as_ref().is_err_and(LandError::is_not_kept) {
-                    upload_note::abort(&self.node, bucket, &put.key).await?;
+                let wrong = match found {
+                    Err(error) if error.is_not_kept() => error,
+                    found => {
+                        let etag = found?;
+                        upload_note::abort(&self.node, bucket, &put.key).await?;
+                        return Ok(Landed::Here(etag));
+                    }
+                };
+                let words = format!("'{}': {wrong}; it is brought again", put.key);
+                self.subscription.status.trouble(&Trouble::from(&wrong).told(words));
+                upload_note::abort(&self.node, bucket, &put.key).await?;
+                // It may be there still: not everybody may delete.
+                match bucket.head(&put.key).await? {
+                    None => Condition::Absent,
+                    Some(object) if object.origin.is_none() => return Ok(Landed::Conflict),
+                    Some(object) => Condition::Is(object.etag),
                 }
-                return found.map(Landed::Here);
             }
             Some(object) => Condition::Is(object.etag.clone()),
         };

@@ -126,12 +126,7 @@ pub(super) struct Noted {
 
 impl Noted {
     /// The upload of an object: the one that an earlier attempt began, or a new one.
-    pub(super) async fn open(
-        node: &Node,
-        bucket: &dyn Bucket,
-        put: &Put,
-        labels: &Labels,
-    ) -> Result<Self, LandError> {
+    pub(super) async fn open(node: &Node, bucket: &dyn Bucket, put: &Put, labels: &Labels) -> Result<Self, LandError> {
         let (note, noted) = node.state.upload(&name(bucket.name(), &put.key)).await?;
         if let Some(record) = noted.and_then(|bytes| read(&bytes)) {
             let part = part_size(put.size, &bucket.limits());
@@ -296,7 +291,8 @@ mod tests {
     #[test]
     fn only_a_part_that_was_confirmed_and_is_the_same_counts() {
         let part = |number, etag: &str| Part { number, size: 1, etag: Etag(etag.into()) };
-        let text = r#"{"version":1,"bucket":"b","key":"k","hash":"HASH","size":9,"modified":0,"part":4,"id":"i","begun":0}"#;
+        let text =
+            r#"{"version":1,"bucket":"b","key":"k","hash":"HASH","size":9,"modified":0,"part":4,"id":"i","begun":0}"#;
         let mut record = read(text.replace("HASH", &"00".repeat(32)).as_bytes()).expect("a note from before");
         assert!(!record.has_confirmed(&part(1, "a")));
         record.confirmed.insert(1, fingerprint(&Etag("a".into())));

@@ -9,10 +9,8 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::io::AsyncReadExt as _;
 
-use super::{ACCESS_KEY, SECRET_KEY, xml};
+use super::{ACCESS_KEY, REGION, SECRET_KEY, xml};
 
-/// The region that its own requests name. The server takes any.
-const REGION: &str = "us-east-1";
 /// Size of the parts of [`Bucket::put_file`].
 const PART: usize = 16 << 20;
 

@@ -27,6 +27,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 const PORTS_TRIED: usize = 3;
 /// What it accepts; a constant, since it listens on 127.0.0.1 only.
 pub(crate) const ACCESS_KEY: &str = "rhio-test";
+/// The region that requests name: what rhio names where the configuration does not. SeaweedFS takes any.
+pub(crate) const REGION: &str = "eu-central-1";
 pub(crate) const SECRET_KEY: &str = "rhio-test-secret";
 
 /// The `weed` to use: what `RHIO_TEST_WEED` names, else one on PATH, else the one that `make servers` installs.

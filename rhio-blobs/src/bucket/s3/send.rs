@@ -163,11 +163,7 @@ impl S3Bucket {
     }
 
     /// The same with a checksum: before the content where that is held in memory.
-    pub(super) async fn send_summed(
-        &self,
-        request: Request,
-        content: Content,
-    ) -> Result<(Response, Sum), BucketError> {
+    pub(super) async fn send_summed(&self, request: Request, content: Content) -> Result<(Response, Sum), BucketError> {
         let (sum, content) = Sum::of(content);
         if content.len > HELD {
             return Ok((self.send_content(request, content).await?, sum));

@@ -22,6 +22,7 @@ const EXPECTED: &[&str] = &[
     "lost the connection to NATS",
     "no connection to NATS",
     "is not here yet",
+    "it is brought again",
     "can't be read",
     "is not what it was",
     "no progress",
