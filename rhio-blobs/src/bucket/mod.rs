@@ -116,7 +116,8 @@ pub struct Listed {
 pub struct Page {
     /// Objects, in whatever order the server has.
     pub objects: Vec<Listed>,
-    /// Keys that are no valid key for us (not UTF-8, too long), for the status.
+    /// Objects that can't be taken: their key is no valid one for us (not UTF-8, too long), or they have no version. For
+    /// the status.
     pub skipped: Vec<String>,
     /// Asks for the next page; `None` at the end.
     pub next: Option<String>,

@@ -74,7 +74,12 @@ impl Bucket for S3Bucket {
             request = request.query("continuation-token", from);
         }
         let text = self.text(request).await?;
-        xml::page(&text).map_err(|reason| self.unavailable(reason))
+        let page = xml::page(&text).map_err(|reason| self.unavailable(reason))?;
+        // It would never end.
+        if page.next.is_some() && page.next.as_deref() == from {
+            return Err(self.unavailable("the server says that a page of its listing comes after itself"));
+        }
+        Ok(page)
     }
 
     async fn check(&self) -> Result<(), BucketError> {
