@@ -209,6 +209,9 @@ causes! {
     /// The content ended early or could not be read.
     ContentFailed: "object-content-failed" =>
         "look at rhio's log; rhio tries again by itself";
+    /// The bucket does not have what it confirmed.
+    ObjectNotKept: "object-not-kept" =>
+        "look at the S3 server's disks and log: it confirmed an object and has another or none; rhio brings it again";
     /// A mass delete waits for a word.
     DeletesHeld: "deletes-held" =>
         "look whether the deletes were meant; if so, confirm them with that command";
@@ -456,6 +459,7 @@ impl From<&BucketError> for Cause {
             BucketError::Changed | BucketError::NoUpload => Self::ObjectChanging,
             BucketError::Conflict => Self::KeyTaken,
             BucketError::Unsuitable(_) => Self::ObjectUnsuitable,
+            BucketError::NotKept(_) => Self::ObjectNotKept,
             BucketError::Body(_) => Self::ContentFailed,
             BucketError::Unavailable { .. } => Self::BucketUnavailable,
         }

@@ -31,7 +31,7 @@ use rhio_router::blobs::publication::BucketPublication;
 use rhio_router::blobs::store::Blobs;
 use rhio_router::blobs::subscribing;
 use rhio_router::blobs::subscription::BucketSubscription;
-use rhio_router::blobs::{blob_session, notifications, parts, publishing};
+use rhio_router::blobs::{blob_session, notifications, publishing, upload_note};
 use rhio_router::holdings::Holdings;
 use rhio_router::metrics::Metrics;
 use rhio_router::node::{Node, now_micros};
@@ -111,10 +111,10 @@ pub async fn run(loaded: Loaded, overrides: Overrides, key: SigningKey) -> Resul
     // Files that were being imported when the process ended: nobody goes on with those uploads.
     let node = app.node.clone();
     app.tasks.spawn(async move {
-        let goes_on = |record: &parts::Record| {
+        let goes_on = |record: &upload_note::Record| {
             record.is_running_import(&node) || (!record.is_import() && node.blobs.is_destination(&record.bucket))
         };
-        if let Err(failure) = parts::sweep(&node, goes_on).await {
+        if let Err(failure) = upload_note::sweep(&node, goes_on).await {
             warn!("uploads that were broken off can't be tidied up now, but when rhio starts again: {failure}");
         }
     });

@@ -123,8 +123,8 @@ impl Blob {
         let bucket = FolderRoot::open(&files).expect("a folder").bucket("bucket").expect("a bucket");
         let key = ObjectKey::new("blob").expect("a key");
         let content = Content::from_bytes(data.clone().into());
-        let etag = bucket.put(&key, content, &Labels::default(), &Condition::None).await.expect("it is stored");
-        let source = Source { bucket: Arc::new(bucket), key, etag, outboard };
+        let written = bucket.put(&key, content, &Labels::default(), &Condition::None).await.expect("it is stored");
+        let source = Source { bucket: Arc::new(bucket), key, etag: written.what, outboard };
         Self { data, hash: hashed.hash, source, _folder: folder }
     }
 

@@ -1,4 +1,4 @@
-//! What rhio's tests and its demo stand on: real `nats-server` and SeaweedFS processes, real rhio processes, and a checker
+//! What rhio's tests and its demo stand on: real `nats-server`, SeaweedFS and versitygw processes, real rhio processes, and a checker
 //! that compares what one cluster published with what another one holds.
 //!
 //! Everything listens on 127.0.0.1, keeps its data in a temporary folder, and goes away with its owner, also
@@ -17,6 +17,7 @@ mod nats;
 mod ports;
 mod process;
 mod rhio;
+mod versity;
 mod weed;
 
 pub use chromium::{Chromium, Look, Page, find_chromium};
@@ -30,4 +31,5 @@ pub use rhio::{
     Answer, LogLine, Node, Publish, PublishBucket, Rhio, RhioBuilder, RhioConfig, S3Section, Subscribe,
     SubscribeBucket, find_rhio,
 };
+pub use versity::{VersityServer, find_versitygw};
 pub use weed::{Bucket, Headers, WeedServer, find_weed};

@@ -12,6 +12,7 @@ use rhio_core::object::ObjectKey;
 
 use super::{
     BodyError, Bucket, BucketError, Condition, Content, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload,
+    Written,
 };
 
 /// What is asked of a bucket.
@@ -223,7 +224,7 @@ impl Bucket for Faulty {
         content: Content,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         self.write(Operation::Put, content, |content| self.bucket.put(key, content, labels, condition)).await
     }
 
@@ -233,7 +234,7 @@ impl Bucket for Faulty {
         key: &ObjectKey,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         self.call(Operation::Copy, self.bucket.copy(source, key, labels, condition)).await
     }
 
@@ -245,7 +246,13 @@ impl Bucket for Faulty {
         self.call(Operation::Begin, self.bucket.begin(key, labels)).await
     }
 
-    async fn put_part(&self, upload: &Upload, number: u32, offset: u64, content: Content) -> Result<Part, BucketError> {
+    async fn put_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        offset: u64,
+        content: Content,
+    ) -> Result<Written<Part>, BucketError> {
         let put = |content| self.bucket.put_part(upload, number, offset, content);
         self.write(Operation::PutPart, content, put).await
     }
@@ -254,7 +261,12 @@ impl Bucket for Faulty {
         self.call(Operation::Parts, self.bucket.parts(upload)).await
     }
 
-    async fn complete(&self, upload: &Upload, parts: &[Part], condition: &Condition) -> Result<Etag, BucketError> {
+    async fn complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        condition: &Condition,
+    ) -> Result<Written<Etag>, BucketError> {
         self.call(Operation::Complete, self.bucket.complete(upload, parts, condition)).await
     }
 

@@ -43,6 +43,9 @@ pub enum BucketError {
     /// This key can't be stored here, ever.
     #[error("can't be stored here: {0}")]
     Unsuitable(String),
+    /// The bucket does not have what it has confirmed.
+    #[error("the bucket does not have what it was sent: {0}")]
+    NotKept(String),
     /// The data that was to be written ended or failed; nothing of it is stored.
     #[error("the data failed: {0}")]
     Body(String),
@@ -113,7 +116,8 @@ pub struct Listed {
 pub struct Page {
     /// Objects, in whatever order the server has.
     pub objects: Vec<Listed>,
-    /// Keys that are no valid key for us (not UTF-8, too long), for the status.
+    /// Objects that can't be taken: their key is no valid one for us (not UTF-8, too long), or they have no version. For
+    /// the status.
     pub skipped: Vec<String>,
     /// Asks for the next page; `None` at the end.
     pub next: Option<String>,
@@ -185,6 +189,15 @@ pub struct Part {
     pub etag: Etag,
 }
 
+/// What was written, as the bucket confirms it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written<T> {
+    /// What the bucket says of it.
+    pub what: T,
+    /// Whether that agrees with a checksum of what was sent. Otherwise only reading it can tell whether it is the same.
+    pub checked: bool,
+}
+
 /// An upload as a listing tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedUpload {
@@ -233,6 +246,8 @@ pub struct Limits {
     pub max_parts: u32,
     /// Largest object that one request writes or copies.
     pub max_put: u64,
+    /// Content of at most so many bytes is held in memory while it is written; of longer content only what moves.
+    pub held: u64,
 }
 
 /// How long a request may take in which no byte moves.
@@ -275,7 +290,7 @@ pub trait Bucket: Send + Sync + fmt::Debug {
         content: Content,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError>;
+    ) -> Result<Written<Etag>, BucketError>;
 
     /// Writes an object of the content that exactly this version of another one in this bucket has.
     async fn copy(
@@ -284,7 +299,7 @@ pub trait Bucket: Send + Sync + fmt::Debug {
         key: &ObjectKey,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError>;
+    ) -> Result<Written<Etag>, BucketError>;
 
     /// Deletes an object. No error when it is not there.
     async fn delete(&self, key: &ObjectKey) -> Result<(), BucketError>;
@@ -293,13 +308,26 @@ pub trait Bucket: Send + Sync + fmt::Debug {
     async fn begin(&self, key: &ObjectKey, labels: &Labels) -> Result<Upload, BucketError>;
 
     /// Writes a part, at this offset of the object. A part written twice counts once, the last one.
-    async fn put_part(&self, upload: &Upload, number: u32, offset: u64, content: Content) -> Result<Part, BucketError>;
+    async fn put_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        offset: u64,
+        content: Content,
+    ) -> Result<Written<Part>, BucketError>;
 
-    /// The parts that are stored, sorted by number. [`BucketError::NoUpload`] when the upload is gone.
+    /// The parts that are stored, sorted by number. [`BucketError::NoUpload`] when the upload is gone. A part that was
+    /// never confirmed may be one whose content broke off.
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, BucketError>;
 
-    /// Makes the object of its parts: visible only now.
-    async fn complete(&self, upload: &Upload, parts: &[Part], condition: &Condition) -> Result<Etag, BucketError>;
+    /// Makes the object of its parts: visible only now. [`BucketError::NotKept`] when the bucket does not have them as it
+    /// confirmed them.
+    async fn complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        condition: &Condition,
+    ) -> Result<Written<Etag>, BucketError>;
 
     /// Forgets an upload and its parts. No error when it is gone.
     async fn abort(&self, upload: &Upload) -> Result<(), BucketError>;

@@ -13,13 +13,16 @@ on_both!(
     what_is_aborted_is_gone,
     uploads_are_found_by_key,
     an_upload_replaces_what_was_there,
+    parts_that_are_not_there_as_confirmed_make_no_object,
 );
 
 const PART: usize = 5 << 20;
 
 async fn put_part(place: &Place, upload: &Upload, number: u32, seed: u64) -> Part {
     let offset = u64::from(number - 1) * PART as u64;
-    place.bucket.put_part(upload, number, offset, content(pattern(PART, seed))).await.unwrap()
+    let written = place.bucket.put_part(upload, number, offset, content(pattern(PART, seed))).await.unwrap();
+    assert!(written.checked, "part {number} has a checksum that agrees");
+    written.what
 }
 
 async fn parts_become_an_object(place: &Place) {
@@ -27,11 +30,13 @@ async fn parts_become_an_object(place: &Place) {
     let name = key("a b/+é");
     let upload = place.bucket.begin(&name, &labels).await.unwrap();
     let one = put_part(place, &upload, 1, 1).await;
-    let two = place.bucket.put_part(&upload, 2, PART as u64, content("end")).await.unwrap();
+    let two = place.bucket.put_part(&upload, 2, PART as u64, content("end")).await.unwrap().what;
     assert_eq!((one.number, one.size, two.number, two.size), (1, PART as u64, 2, 3));
     assert_eq!(place.bucket.head(&name).await.unwrap(), None);
     assert_eq!(keys(&*place.bucket).await, Vec::<String>::new());
-    let etag = place.bucket.complete(&upload, &[one, two], &Condition::Absent).await.unwrap();
+    let written = place.bucket.complete(&upload, &[one, two], &Condition::Absent).await.unwrap();
+    assert!(written.checked, "the parts' checksums together are the object's");
+    let etag = written.what;
     let object = place.bucket.head(&name).await.unwrap().unwrap();
     assert_eq!((object.size, &object.etag), (PART as u64 + 3, &etag));
     assert_eq!((object.attributes, object.origin), (labels.attributes, labels.origin));
@@ -99,6 +104,19 @@ async fn a_part_that_fails_is_no_part(place: &Place) {
     }
 }
 
+async fn parts_that_are_not_there_as_confirmed_make_no_object(place: &Place) {
+    let upload = place.bucket.begin(&key("k"), &Labels::default()).await.unwrap();
+    let one = put_part(place, &upload, 1, 1).await;
+    let other = put_part(place, &upload, 2, 2).await;
+    let never = Part { number: 3, ..one.clone() };
+    let another = Part { etag: other.etag, ..one.clone() };
+    for parts in [vec![one, never], vec![another]] {
+        let done = place.bucket.complete(&upload, &parts, &Condition::None).await;
+        assert!(matches!(done, Err(BucketError::NotKept(_))), "{done:?}");
+    }
+    assert_eq!(place.bucket.head(&key("k")).await.unwrap(), None);
+}
+
 async fn what_is_aborted_is_gone(place: &Place) {
     let upload = place.bucket.begin(&key("k"), &Labels::default()).await.unwrap();
     let part = put_part(place, &upload, 1, 1).await;
@@ -133,7 +151,7 @@ async fn uploads_are_found_by_key(place: &Place) {
 async fn an_upload_replaces_what_was_there(place: &Place) {
     put(&*place.bucket, "k", "old").await;
     let upload = place.bucket.begin(&key("k"), &Labels::default()).await.unwrap();
-    let part = place.bucket.put_part(&upload, 1, 0, content("new")).await.unwrap();
+    let part = place.bucket.put_part(&upload, 1, 0, content("new")).await.unwrap().what;
     assert_eq!(get(&*place.bucket, "k").await.unwrap(), b"old");
     place.bucket.complete(&upload, &[part], &Condition::None).await.unwrap();
     assert_eq!(get(&*place.bucket, "k").await.unwrap(), b"new");

@@ -155,10 +155,11 @@ async fn listings_and_heads_agree(place: &Place) {
 
 async fn copies_have_the_content_and_other_labels(place: &Place) {
     let bytes = pattern(6 << 20, 4);
-    let etag = place.bucket.put(&key("from"), content(bytes.clone()), &labels(false), &Condition::None).await.unwrap();
+    let etag =
+        place.bucket.put(&key("from"), content(bytes.clone()), &labels(false), &Condition::None).await.unwrap().what;
     let other = Labels { origin: labels(true).origin, attributes: Default::default() };
     for name in ["to", "deep/er to +%", "from"] {
-        let copied = place.bucket.copy((&key("from"), &etag), &key(name), &other, &Condition::None).await.unwrap();
+        let copied = place.bucket.copy((&key("from"), &etag), &key(name), &other, &Condition::None).await.unwrap().what;
         let object = place.bucket.head(&key(name)).await.unwrap().unwrap();
         assert_eq!((&object.etag, &object.origin), (&copied, &other.origin), "{name}");
         assert_eq!(object.attributes.get("x-amz-meta-colour"), None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rhio_blobs::bucket::s3::{S3Config, S3Credentials, S3Error, S3Server};
 use rhio_blobs::bucket::{Bucket, BucketError, Condition, Content, Denied, Labels};
-use testkit::WeedServer;
+use testkit::{VersityServer, WeedServer};
 
 use crate::setup::{all, config, content, get, key, keys, listed, new_name, on_s3, pattern, put, s3_bucket};
 
@@ -179,6 +179,32 @@ async fn others_find_what_was_written_and_the_other_way_round() {
     let object = place.bucket.head(&key("theirs")).await.unwrap().unwrap();
     assert_eq!((object.size, object.origin), (2, None));
     assert_eq!(object.attributes.get("x-amz-meta-a"), Some("é"));
+}
+
+#[tokio::test]
+async fn what_a_server_calls_an_object_may_prove_nothing() {
+    for (options, checked) in [(&[][..], true), (&["--data-integrity-etag"][..], false)] {
+        let server = VersityServer::start(options).await;
+        server.create_bucket("bucket").await;
+        let weed = on_s3().await;
+        let (endpoint, region) = (server.endpoint(), "eu-central-1".into());
+        let config = S3Config { endpoint, region, ..config(weed.weed.as_ref().unwrap()) };
+        let bucket = S3Server::connect(config).unwrap().bucket("bucket").unwrap();
+        let labels = Labels::default();
+        let written = bucket.put(&key("small"), content("v"), &labels, &Condition::None).await.unwrap();
+        assert_eq!(written.checked, checked, "{written:?}");
+        let upload = bucket.begin(&key("large"), &labels).await.unwrap();
+        // Held in memory with its checksum before it; and summed while it passes.
+        for (number, len) in [(1, 5 << 20), (2, 17 << 20)] {
+            let part = bucket.put_part(&upload, number, 0, content(pattern(len, number.into()))).await.unwrap();
+            assert_eq!(part.checked, checked, "{part:?}");
+        }
+        let parts = bucket.parts(&upload).await.unwrap();
+        let written = bucket.complete(&upload, &parts, &Condition::None).await.unwrap();
+        assert_eq!(written.checked, checked, "{written:?}");
+        let expected = [pattern(5 << 20, 1), pattern(17 << 20, 2)].concat();
+        assert!(get(&bucket, "large").await.unwrap() == expected);
+    }
 }
 
 #[test]

@@ -102,7 +102,9 @@ pub fn odd_content(len: u64, chunks: Chunks<'_>) -> Content {
 
 pub async fn put(bucket: &dyn Bucket, name: &str, bytes: impl Into<Bytes>) -> Etag {
     let written = bucket.put(&key(name), content(bytes), &Labels::default(), &Condition::None).await;
-    written.unwrap_or_else(|e| panic!("cannot put {name:?}: {e}"))
+    let written = written.unwrap_or_else(|e| panic!("cannot put {name:?}: {e}"));
+    assert!(written.checked, "{name:?} has a checksum that agrees");
+    written.what
 }
 
 pub async fn all(content: Content) -> Result<Vec<u8>, BodyError> {

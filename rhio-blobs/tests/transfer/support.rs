@@ -16,6 +16,7 @@ use iroh_blobs::util::{
 };
 use rhio_blobs::bucket::{
     BodyError, Bucket, BucketError, Condition, Content, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload,
+    Written,
 };
 use rhio_blobs::hashing::Hasher;
 use rhio_blobs::outboard::OutboardStore;
@@ -64,7 +65,7 @@ impl Bucket for Memory {
     }
 
     fn limits(&self) -> Limits {
-        Limits { min_part: 1, max_parts: 1, max_put: 0 }
+        Limits { min_part: 1, max_parts: 1, max_put: 0, held: 0 }
     }
 
     async fn check(&self) -> Result<(), BucketError> {
@@ -100,7 +101,7 @@ impl Bucket for Memory {
     async fn head(&self, _: &ObjectKey) -> Result<Option<Object>, BucketError> {
         absent()
     }
-    async fn put(&self, _: &ObjectKey, _: Content, _: &Labels, _: &Condition) -> Result<Etag, BucketError> {
+    async fn put(&self, _: &ObjectKey, _: Content, _: &Labels, _: &Condition) -> Result<Written<Etag>, BucketError> {
         absent()
     }
     async fn copy(
@@ -109,7 +110,7 @@ impl Bucket for Memory {
         _: &ObjectKey,
         _: &Labels,
         _: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         absent()
     }
     async fn delete(&self, _: &ObjectKey) -> Result<(), BucketError> {
@@ -118,13 +119,13 @@ impl Bucket for Memory {
     async fn begin(&self, _: &ObjectKey, _: &Labels) -> Result<Upload, BucketError> {
         absent()
     }
-    async fn put_part(&self, _: &Upload, _: u32, _: u64, _: Content) -> Result<Part, BucketError> {
+    async fn put_part(&self, _: &Upload, _: u32, _: u64, _: Content) -> Result<Written<Part>, BucketError> {
         absent()
     }
     async fn parts(&self, _: &Upload) -> Result<Vec<Part>, BucketError> {
         absent()
     }
-    async fn complete(&self, _: &Upload, _: &[Part], _: &Condition) -> Result<Etag, BucketError> {
+    async fn complete(&self, _: &Upload, _: &[Part], _: &Condition) -> Result<Written<Etag>, BucketError> {
         absent()
     }
     async fn abort(&self, _: &Upload) -> Result<(), BucketError> {

@@ -57,7 +57,7 @@ impl Follower for Messages {
 
     async fn prepare(&self, node: &Node) -> Result<u64, ApplyError> {
         let Subscription { stream, filter, author, .. } = &*self.subscription;
-        Ok(Sink::open(&node.nats, stream, filter, *author).await?.created())
+        Ok(Sink::open(&node.client, stream, filter, *author).await?.created())
     }
 
     async fn follow(

@@ -16,11 +16,15 @@ use crate::deadlines::within;
 use crate::node::Node;
 
 use super::land_error::{LandError, stall};
+use super::store::MAX_LANDING_KIB;
 use super::subscription::BucketSubscription;
 use super::transfers::Progress;
 
 /// Content goes after everything else.
 const PRIORITY: i32 = -1;
+
+/// Bytes of content that are in memory where it is not held as a whole.
+const MOVING: u64 = 256 * 1024;
 
 /// What is needed to bring an object here.
 pub(super) struct Landing {
@@ -30,9 +34,12 @@ pub(super) struct Landing {
 }
 
 impl Landing {
-    /// Waits for a share of what may be under way at once.
-    pub(super) async fn permits(&self, count: u32) -> Result<SemaphorePermit<'_>, LandError> {
-        self.node.blobs.landing.acquire_many(count).await.map_err(|_| LandError::Stopped)
+    /// Waits until there is memory for content of this length on its way into the bucket.
+    pub(super) async fn room(&self, len: u64) -> Result<SemaphorePermit<'_>, LandError> {
+        let held = self.subscription.bucket.limits().held;
+        let most = if len <= held { len } else { len.min(MOVING) };
+        let kib = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, MAX_LANDING_KIB);
+        self.node.blobs.landing.acquire_many(kib).await.map_err(|_| LandError::Stopped)
     }
 
     /// Asks the author for a range of an object's content.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use rhio_blobs::bucket::{BodyError, Bucket, BucketError, Condition, Content, Etag, Labels, Part, Upload};
+use rhio_blobs::bucket::{BodyError, Bucket, BucketError, Condition, Content, Etag, Labels, Part, Upload, Written};
 use rhio_blobs::hashing::{Hashed, Hasher};
 use rhio_blobs::outboard::OutboardDraft;
 use rhio_core::catalog::Put;
@@ -22,11 +22,12 @@ use tracing::{info, warn};
 use crate::node::Node;
 use crate::settings::Import;
 
+use super::checking::is_kept;
 use super::failure::Failure;
 use super::importing;
-use super::parts::{self, Noted};
 use super::publication::BucketPublication;
 use super::transfers::{Direction, Progress};
+use super::upload_note::{self, Noted};
 
 /// Parts that are under way at once.
 const AT_ONCE: usize = 3;
@@ -210,7 +211,7 @@ async fn store(
     labels: &Labels,
     progress: &Progress,
 ) -> Result<(BlobHash, OutboardDraft), Failure> {
-    let part = parts::part_size(size, &bucket.limits());
+    let part = upload_note::part_size(size, &bucket.limits());
     let (mut pieces, hashing) = read(file, size, node.blobs.outboards.draft());
     let changed = || Failure::new(409, "the file changed while it was read");
     let unreadable = |error: std::io::Error| Failure::new(500, format!("the file can't be read: {error}"));
@@ -225,12 +226,14 @@ async fn store(
         if read != size {
             return Err(changed());
         }
-        bucket.put(key, Content::from_bytes(content.freeze()), labels, &Condition::None).await.map_err(failed)?;
+        let content = Content::from_bytes(content.freeze());
+        let written = bucket.put(key, content, labels, &Condition::None).await.map_err(failed)?;
+        check(&**bucket, key, &written, (&hash, size)).await?;
         progress.add(size);
         return Ok((hash, draft));
     }
     let mut noted =
-        Noted::begin(node, &**bucket, key, size, labels).await.map_err(|e| Failure::new(503, e.to_string()))?;
+        Noted::import(node, &**bucket, key, size, labels).await.map_err(|e| Failure::new(503, e.to_string()))?;
     let outcome = async {
         let mut parts = Parts {
             bucket,
@@ -241,25 +244,52 @@ async fn store(
             current: None,
             running: JoinSet::new(),
             stored: Vec::new(),
+            checked: true,
         };
         while let Some(piece) = pieces.recv().await {
             parts.write(piece, progress).await.map_err(failed)?;
         }
-        let mut stored = parts.finish(progress).await.map_err(failed)?;
+        let (mut stored, checked) = parts.finish(progress).await.map_err(failed)?;
         let Hashed { hash, size: read, sink: draft } = hashing.await.map_err(|_| changed())?.map_err(unreadable)?;
         if read != size {
             return Err(changed());
         }
         stored.sort_by_key(|part| part.number);
-        let _: Etag = bucket.complete(noted.upload(), &stored, &Condition::None).await.map_err(failed)?;
+        let mut written = bucket.complete(noted.upload(), &stored, &Condition::None).await.map_err(failed)?;
+        written.checked &= checked;
+        check(&**bucket, key, &written, (&hash, size)).await?;
         Ok((hash, draft))
     }
     .await;
-    let ended = if outcome.is_ok() { noted.done(node).await } else { noted.abort(node, &**bucket).await };
+    let ended = if outcome.is_ok() { noted.forget(node).await } else { noted.abort(node, &**bucket).await };
     if let Err(error) = ended {
         warn!(bucket = bucket.name(), %key, %error, "an upload could not be tidied up; it is when rhio starts again");
     }
     outcome
+}
+
+/// Fails when the bucket does not have what it has confirmed.
+async fn check(
+    bucket: &dyn Bucket,
+    key: &ObjectKey,
+    written: &Written<Etag>,
+    content: (&BlobHash, u64),
+) -> Result<(), Failure> {
+    if written.checked {
+        return Ok(());
+    }
+    let failed = |error: String| Failure::new(503, format!("the object can't be checked: {error}"));
+    let object = bucket.head(key).await.map_err(|error| failed(error.to_string()))?;
+    let kept = match &object {
+        Some(object) => is_kept(bucket, key, object, content).await.map_err(|error| failed(error.to_string()))?,
+        None => false,
+    };
+    if kept {
+        return Ok(());
+    }
+    // What is not what was imported must not be published.
+    bucket.delete(key).await.map_err(|error| failed(error.to_string()))?;
+    Err(Failure::new(503, "the bucket does not have what it was sent"))
 }
 
 /// An upload that is being written, piece by piece. Parts are uploaded while they are read, so that memory does not grow
@@ -274,12 +304,12 @@ struct Parts<'a> {
     begun: u64,
     /// The part that is being written, and the bytes that it lacks.
     current: Option<(mpsc::Sender<Result<Bytes, BodyError>>, u64)>,
-    running: JoinSet<Result<Part, BucketError>>,
-    stored: Stored,
+    running: JoinSet<Result<Written<Part>, BucketError>>,
+    /// The parts that are stored.
+    stored: Vec<Part>,
+    /// Whether each of them was checked.
+    checked: bool,
 }
-
-/// The parts that are stored.
-type Stored = Vec<Part>;
 
 impl Parts<'_> {
     async fn write(&mut self, piece: Bytes, progress: &Progress) -> Result<(), BucketError> {
@@ -316,18 +346,19 @@ impl Parts<'_> {
     async fn one(&mut self, progress: &Progress) -> Result<(), BucketError> {
         if let Some(stored) = self.running.join_next().await {
             let part = stored.map_err(|error| BucketError::Body(error.to_string()))??;
-            progress.add(part.size);
-            self.stored.push(part);
+            progress.add(part.what.size);
+            self.checked &= part.checked;
+            self.stored.push(part.what);
         }
         Ok(())
     }
 
-    async fn finish(mut self, progress: &Progress) -> Result<Stored, BucketError> {
+    async fn finish(mut self, progress: &Progress) -> Result<(Vec<Part>, bool), BucketError> {
         self.current = None;
         while !self.running.is_empty() {
             self.one(progress).await?;
         }
-        Ok(self.stored)
+        Ok((self.stored, self.checked))
     }
 }
 

@@ -37,9 +37,9 @@ use super::holding::{Copy, Held, rule, show, signed};
 use super::land_error::LandError;
 use super::landing::Landed;
 use super::listing::Question;
-use super::parts;
 use super::store::MAX_LANDINGS;
 use super::subscription::BucketSubscription;
+use super::upload_note;
 
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -305,7 +305,7 @@ impl Driver<'_> {
                     // Nothing comes back to an upload that nobody wants any more.
                     Err(LandError::Superseded) => {
                         let bucket = &*landing.subscription.bucket;
-                        parts::abort(&landing.node, bucket, task.key()).await.and(Err(LandError::Superseded))
+                        upload_note::abort(&landing.node, bucket, task.key()).await.and(Err(LandError::Superseded))
                     }
                     outcome => outcome,
                 };

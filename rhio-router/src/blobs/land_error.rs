@@ -82,6 +82,11 @@ impl LandError {
         matches!(self, Self::Stream(_) | Self::Stopped | Self::Fetch(FetchError::Lost { .. }))
     }
 
+    /// Whether the bucket does not have what it confirmed.
+    pub fn is_not_kept(&self) -> bool {
+        matches!(self, Self::Bucket(BucketError::NotKept(_)))
+    }
+
     /// Whether the peer can't send it now.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Fetch(FetchError::Reset { code })

@@ -1,8 +1,9 @@
 //! Brings one object into a local bucket.
 //!
 //! An object is written whole or not at all: in one request, or as an upload in parts that is completed at the end. Its
-//! bytes were verified before they were sent to the bucket. With it goes a note of its hash and author, which tells after
-//! a crash that it is there, and tells rhio's objects from everybody else's: those are never touched.
+//! bytes were verified before they were sent to the bucket, and that it has kept them is [checked](super::checking). With
+//! it goes a note of its hash and author, which tells after a crash what should be there, and tells rhio's objects from
+//! everybody else's: those are never touched.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,12 @@ use rhio_core::catalog::Put;
 use rhio_core::object::ObjectKey;
 use tracing::{debug, info};
 
+use crate::trouble::Trouble;
+
 use super::fetching::Landing;
 use super::land_error::LandError;
-use super::parts;
 use super::transfers::Direction;
+use super::{parts, upload_note};
 
 /// Objects from this size on have their progress logged.
 const LARGE: u64 = 256 * 1024 * 1024;
@@ -41,8 +44,24 @@ impl Landing {
             None => Condition::Absent,
             Some(object) if object.origin.is_none() => return Ok(Landed::Conflict),
             Some(object) if is_same(object, put, &labels) => {
-                parts::abort(&self.node, bucket, &put.key).await?;
-                return Ok(Landed::Here(object.etag.clone()));
+                let found = self.found(put, object.clone()).await;
+                let wrong = match found {
+                    Err(error) if error.is_not_kept() => error,
+                    found => {
+                        let etag = found?;
+                        upload_note::abort(&self.node, bucket, &put.key).await?;
+                        return Ok(Landed::Here(etag));
+                    }
+                };
+                let words = format!("'{}': {wrong}; it is brought again", put.key);
+                self.subscription.status.trouble(&Trouble::from(&wrong).told(words));
+                upload_note::abort(&self.node, bucket, &put.key).await?;
+                // It may be there still: not everybody may delete.
+                match bucket.head(&put.key).await? {
+                    None => Condition::Absent,
+                    Some(object) if object.origin.is_none() => return Ok(Landed::Conflict),
+                    Some(object) => Condition::Is(object.etag),
+                }
             }
             Some(object) => Condition::Is(object.etag.clone()),
         };
@@ -54,7 +73,7 @@ impl Landing {
             // Somebody put an object there meanwhile. Whose it is, the next attempt sees.
             Err(LandError::Bucket(BucketError::Conflict)) => match bucket.head(&put.key).await? {
                 Some(object) if object.origin.is_none() => Ok(Landed::Conflict),
-                Some(object) if is_same(&object, put, &labels) => Ok(Landed::Here(object.etag)),
+                Some(object) if is_same(&object, put, &labels) => self.found(put, object).await.map(Landed::Here),
                 _ => Err(LandError::Again("the object under this key changed meanwhile")),
             },
             Err(error) => Err(error),
@@ -69,24 +88,39 @@ impl Landing {
         condition: &Condition,
     ) -> Result<Etag, LandError> {
         let bucket = &*self.subscription.bucket;
+        let mut condition = condition.clone();
         if let Some(here) = here
             && put.size > 0
-            && let Some(etag) = self.copy(put, &here, labels, condition).await?
         {
-            return Ok(etag);
+            match self.copy(put, &here, labels, &condition).await {
+                Ok(Some(etag)) => return Ok(etag),
+                Ok(None) => {}
+                // A copy that went wrong, and was deleted.
+                Err(error) if error.is_not_kept() => condition = Condition::Absent,
+                Err(error) => return Err(error),
+            }
         }
         let author = Some(self.subscription.author);
         let progress = self.node.blobs.transfers.begin(Direction::Receive, bucket.name(), &put.key, put.size, author);
         if put.size >= LARGE {
             info!(bucket = bucket.name(), key = %put.key, size = put.size, "fetches a large object");
         }
-        if put.size > parts::PART {
-            return parts::land(self, put, labels, condition, &progress).await.inspect(|_| progress.done());
+        if put.size > upload_note::PART {
+            return parts::land(self, put, labels, &condition, &progress).await.inspect(|_| progress.done());
         }
-        let _permit = self.permits(1).await?;
-        let (content, watch) = self.fetch(put, 0..put.size, &progress).await?;
-        let stored = bucket.put(&put.key, content, labels, condition).await;
-        stored.map_err(|error| watch.explain(error)).inspect(|_| progress.done())
+        let written = {
+            let _room = self.room(put.size).await?;
+            let (content, watch) = self.fetch(put, 0..put.size, &progress).await?;
+            let stored = bucket.put(&put.key, content, labels, &condition).await;
+            stored.map_err(|error| watch.explain(error))?
+        };
+        // What the server calls it is the checksum of what it was sent: then there is no need to look.
+        let etag = match written.checked {
+            true => written.what,
+            false => self.settle(put, labels, &written.what, false).await?,
+        };
+        progress.done();
+        Ok(etag)
     }
 
     /// Copies the content of another object that is here. `None` when that does not do.
@@ -107,7 +141,11 @@ impl Landing {
             return Ok(None);
         }
         match bucket.copy((here, &source.etag), &put.key, labels, condition).await {
-            Ok(etag) => {
+            Ok(written) => {
+                let etag = match written.checked {
+                    true => written.what,
+                    false => self.settle(put, labels, &written.what, false).await?,
+                };
                 self.subscription.copied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 debug!(bucket = bucket.name(), key = %put.key, from = %here, "copied: the content is here already");
                 Ok(Some(etag))

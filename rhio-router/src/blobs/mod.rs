@@ -7,10 +7,12 @@
 //! [`file_import`] puts files into buckets, and [`notifications`] hears what the S3 server itself tells of changes.
 //!
 //! The subscriber's side: [`subscribing`] follows an author's catalog and lets [`landing`] bring each object into the
-//! local bucket, in one request or in parts ([`parts`]). [`events`] tells apps of what has arrived.
+//! local bucket, in one request or in parts ([`parts`]), and has [`checking`] see to it that the bucket has kept what it was
+//! sent. [`events`] tells apps of what has arrived.
 
 pub mod blob_session;
 pub mod bucket_watch;
+mod checking;
 pub mod entries;
 pub mod events;
 pub mod failure;
@@ -24,10 +26,11 @@ mod land_error;
 mod landing;
 pub mod listing;
 pub mod notifications;
-pub mod parts;
+mod parts;
 pub mod publication;
 pub mod publishing;
 pub mod store;
 pub mod subscribing;
 pub mod subscription;
 pub mod transfers;
+pub mod upload_note;

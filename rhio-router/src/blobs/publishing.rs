@@ -352,7 +352,10 @@ impl Driver<'_> {
     fn page(&mut self, page: Page) -> Option<String> {
         if let Some(key) = page.skipped.first() {
             let count = page.skipped.len();
-            warn!("{}: {count} objects have keys that can't be replicated, such as {key:?}", self.name());
+            warn!(
+                "{}: {count} objects have keys that can't be replicated, or no version, such as {key:?}",
+                self.name()
+            );
         }
         for listed in page.objects {
             let observed =

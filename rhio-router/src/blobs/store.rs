@@ -29,8 +29,8 @@ const MAX_SERVED: usize = 128;
 const MAX_SERVED_PER_PEER: usize = 32;
 /// Objects that are brought here at once.
 pub const MAX_LANDINGS: usize = 48;
-/// Bytes of content that may be under way into local buckets at once.
-const MAX_LANDING_BYTES: usize = 96 * 1024 * 1024;
+/// KiB of content that may be under way into local buckets at once.
+pub(super) const MAX_LANDING_KIB: u32 = 96 * 1024;
 
 /// Where buckets are.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Blobs {
             imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
             served: Arc::new(Semaphore::new(MAX_SERVED)),
             served_by_peer: Mutex::default(),
-            landing: Arc::new(Semaphore::new(MAX_LANDING_BYTES / 1024)),
+            landing: Arc::new(Semaphore::new(MAX_LANDING_KIB as usize)),
             rebuilding: Mutex::default(),
             destinations: RwLock::default(),
             tasks,

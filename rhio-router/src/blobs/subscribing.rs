@@ -29,8 +29,8 @@ use super::follow_error::FollowError;
 use super::following::{Driver, Noting, Storing};
 use super::holding::{Held, show};
 use super::land_error::LandError;
-use super::parts;
 use super::subscription::BucketSubscription;
+use super::upload_note;
 
 /// How long the state stream may take to answer when a session ends.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -70,13 +70,13 @@ impl Follower for Objects {
             }
             return Err(error.into());
         }
-        let known = |record: &parts::Record| {
+        let known = |record: &upload_note::Record| {
             record.bucket != subscription.bucket.name()
                 || record.is_import()
                 || ObjectKey::new(record.key.clone())
                     .is_ok_and(|key| held.plan.wanted(&key).is_some_and(|put| record.is_of(&put)))
         };
-        parts::sweep(node, known).await.map_err(FollowError::Land)?;
+        upload_note::sweep(node, known).await.map_err(FollowError::Land)?;
         show(subscription, &mut held);
         Ok(held)
     }

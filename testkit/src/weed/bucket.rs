@@ -9,17 +9,16 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::io::AsyncReadExt as _;
 
-use super::{ACCESS_KEY, SECRET_KEY, xml};
+use super::{ACCESS_KEY, REGION, SECRET_KEY, xml};
 
-/// The region that its own requests name. The server takes any.
-const REGION: &str = "us-east-1";
 /// Size of the parts of [`Bucket::put_file`].
 const PART: usize = 16 << 20;
 
 /// Header names in lower case, and values.
 pub type Headers = BTreeMap<String, String>;
 
-/// One bucket of a [`WeedServer`](super::WeedServer). Everything panics that does not work.
+/// One bucket of a [`WeedServer`](super::WeedServer) or a [`VersityServer`](crate::VersityServer). Everything panics
+/// that does not work.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     endpoint: String,
@@ -28,7 +27,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(endpoint: &str, name: &str) -> Self {
+    /// One on any server that takes our servers' credentials. `endpoint` is `http://host:port`.
+    pub fn new(endpoint: &str, name: &str) -> Self {
         Self { endpoint: endpoint.into(), name: name.into(), client: new_client() }
     }
 
@@ -160,10 +160,7 @@ impl Bucket {
                 break;
             }
             let last = part.len() < PART;
-            let number_text = number.to_string();
-            let query = [("partNumber", number_text.as_str()), ("uploadId", id.as_str())];
-            let answer = self.answer(self.request(Method::PUT, Some(key), &query, &[]).body(part), key).await;
-            let etag = answer.headers().get("etag").expect("a part has an etag").to_str().expect("an etag is text");
+            let etag = self.put_part(key, &id, number, part).await;
             list.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"));
             if last {
                 break;
@@ -172,6 +169,14 @@ impl Bucket {
         let body = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
         let text = self.done(self.request(Method::POST, Some(key), &[("uploadId", &id)], &[]).body(body), key).await;
         assert!(!text.contains("<Error>"), "cannot complete {key}: {text}");
+    }
+
+    /// Writes a part of an upload, from 1 on. Its version, in quotes.
+    pub async fn put_part(&self, key: &str, upload: &str, number: u32, content: impl Into<Bytes>) -> String {
+        let number = number.to_string();
+        let query = [("partNumber", number.as_str()), ("uploadId", upload)];
+        let answer = self.answer(self.request(Method::PUT, Some(key), &query, &[]).body(content.into()), key).await;
+        answer.headers().get("etag").expect("a part has an etag").to_str().expect("an etag is text").to_owned()
     }
 
     /// A signed request. `key` of `None` is the bucket itself; queries are sorted by name.
@@ -217,7 +222,7 @@ impl Bucket {
 }
 
 /// Asks the server at this address for its buckets.
-pub(super) async fn list_buckets(endpoint: &str) -> Result<(), String> {
+pub(crate) async fn list_buckets(endpoint: &str) -> Result<(), String> {
     let url = signed(endpoint, "", &Method::GET, &[], &[]);
     get_text(url.as_str()).await.map(drop)
 }

@@ -17,6 +17,7 @@ use crate::eventually::Poll;
 use crate::ports::PortLease;
 use crate::process::{Ended, Process, memory, on_path, print_tail, tail};
 
+pub(crate) use bucket::list_buckets;
 pub use bucket::{Bucket, Headers};
 
 /// How long a server may take to answer, also with data to recover.
@@ -25,8 +26,10 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Another program may bind a leased port before we do. That many are tried.
 const PORTS_TRIED: usize = 3;
 /// What it accepts; a constant, since it listens on 127.0.0.1 only.
-const ACCESS_KEY: &str = "rhio-test";
-const SECRET_KEY: &str = "rhio-test-secret";
+pub(crate) const ACCESS_KEY: &str = "rhio-test";
+/// The region that requests name: what rhio names where the configuration does not. SeaweedFS takes any.
+pub(crate) const REGION: &str = "eu-central-1";
+pub(crate) const SECRET_KEY: &str = "rhio-test-secret";
 
 /// The `weed` to use: what `RHIO_TEST_WEED` names, else one on PATH, else the one that `make servers` installs.
 pub fn find_weed() -> anyhow::Result<PathBuf> {

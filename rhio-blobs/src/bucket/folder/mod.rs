@@ -27,6 +27,7 @@ use thiserror::Error;
 
 use super::{
     Bucket, BucketError, Condition, Content, Denied, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload,
+    Written,
 };
 use list::Walks;
 
@@ -155,6 +156,11 @@ impl Place {
     }
 }
 
+/// What is on the disk: the file system has taken it, and keeps it.
+fn kept<T>(what: T) -> Written<T> {
+    Written { what, checked: true }
+}
+
 impl FolderBucket {
     /// Does something that blocks where that is allowed.
     async fn block<T: Send + 'static>(
@@ -176,7 +182,7 @@ impl Bucket for FolderBucket {
     }
 
     fn limits(&self) -> Limits {
-        Limits { min_part: MIN_PART, max_parts: MAX_PARTS, max_put: MAX_PUT }
+        Limits { min_part: MIN_PART, max_parts: MAX_PARTS, max_put: MAX_PUT, held: 0 }
     }
 
     async fn list(&self, from: Option<&str>) -> Result<Page, BucketError> {
@@ -208,10 +214,10 @@ impl Bucket for FolderBucket {
         content: Content,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         let file = self.place.new_file(content).await?;
         let (key, labels, condition) = (key.clone(), labels.clone(), condition.clone());
-        self.block(move |place| place.install(&file, &key, &labels, &condition)).await
+        self.block(move |place| place.install(&file, &key, &labels, &condition).map(kept)).await
     }
 
     async fn copy(
@@ -220,12 +226,12 @@ impl Bucket for FolderBucket {
         key: &ObjectKey,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         let (from, version) = (source.0.clone(), source.1.clone());
         let (key, labels, condition) = (key.clone(), labels.clone(), condition.clone());
         self.block(move |place| {
             let file = place.copied(&from, &version)?;
-            place.install(&file, &key, &labels, &condition)
+            place.install(&file, &key, &labels, &condition).map(kept)
         })
         .await
     }
@@ -240,8 +246,14 @@ impl Bucket for FolderBucket {
         self.block(move |place| place.begin(&key, &labels)).await
     }
 
-    async fn put_part(&self, upload: &Upload, number: u32, offset: u64, content: Content) -> Result<Part, BucketError> {
-        self.place.put_part(upload, number, offset, content).await
+    async fn put_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        offset: u64,
+        content: Content,
+    ) -> Result<Written<Part>, BucketError> {
+        self.place.put_part(upload, number, offset, content).await.map(kept)
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, BucketError> {
@@ -249,9 +261,14 @@ impl Bucket for FolderBucket {
         self.block(move |place| place.parts(&upload)).await
     }
 
-    async fn complete(&self, upload: &Upload, parts: &[Part], condition: &Condition) -> Result<Etag, BucketError> {
+    async fn complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        condition: &Condition,
+    ) -> Result<Written<Etag>, BucketError> {
         let (upload, parts, condition) = (upload.clone(), parts.to_vec(), condition.clone());
-        self.block(move |place| place.complete(&upload, &parts, &condition)).await
+        self.block(move |place| place.complete(&upload, &parts, &condition).map(kept)).await
     }
 
     async fn abort(&self, upload: &Upload) -> Result<(), BucketError> {

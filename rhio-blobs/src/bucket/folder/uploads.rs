@@ -136,7 +136,7 @@ impl Place {
             let same = found.filter(|(_, m)| m.etag == part.etag.0 && m.size == part.size && m.offset == end);
             if same.is_none() {
                 let reason = format!("part {} is not there as it should be", part.number);
-                return Err(BucketError::Unavailable { bucket: self.name.clone(), reason });
+                return Err(BucketError::NotKept(reason));
             }
             end += part.size;
         }

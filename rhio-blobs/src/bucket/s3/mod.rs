@@ -1,13 +1,15 @@
 //! Buckets on a server that speaks S3.
 //!
 //! Requests are signed in their URL (signature version 4), and the content itself is not signed: what rhio writes it has
-//! verified against its own hashes. Nothing is tried again here but a read whose idle connection the server had closed.
+//! verified against its own hashes. It goes with a checksum, and what the server calls it is compared with that. Nothing
+//! is tried again here but a read whose idle connection the server had closed.
 
 mod body;
 mod headers;
 mod request;
 mod send;
 mod server;
+mod sum;
 mod words;
 mod xml;
 
@@ -20,7 +22,9 @@ use reqwest::header::{IF_MATCH, RANGE, SERVER};
 use reqwest::{Method, StatusCode, Url};
 use rhio_core::object::ObjectKey;
 
-use super::{Bucket, BucketError, Condition, Content, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload};
+use super::{
+    Bucket, BucketError, Condition, Content, Etag, Labels, Limits, ListedUpload, Object, Page, Part, Upload, Written,
+};
 use request::{Request, encoded, quoted};
 use server::Shared;
 pub use server::{S3Config, S3Credentials, S3Error, S3Server};
@@ -31,10 +35,13 @@ const MIN_PART: u64 = 5 << 20;
 const MAX_PARTS: u32 = 10_000;
 /// Largest object of one request.
 const MAX_PUT: u64 = 5 << 30;
+/// Content of at most so many bytes is in memory before it is sent, because its checksum goes first.
+const HELD: u64 = 16 << 20;
 /// Longest id of an upload that is taken from a server.
 const MAX_UPLOAD_ID: usize = 2048;
 /// Most pages that are read of a listing of uploads.
 const MAX_UPLOAD_PAGES: usize = 100;
+
 /// A bucket on a server. Made by [`S3Server::bucket`].
 #[derive(Clone)]
 pub struct S3Bucket {
@@ -57,7 +64,7 @@ impl Bucket for S3Bucket {
     }
 
     fn limits(&self) -> Limits {
-        Limits { min_part: MIN_PART, max_parts: MAX_PARTS, max_put: MAX_PUT }
+        Limits { min_part: MIN_PART, max_parts: MAX_PARTS, max_put: MAX_PUT, held: HELD }
     }
 
     async fn list(&self, from: Option<&str>) -> Result<Page, BucketError> {
@@ -67,7 +74,12 @@ impl Bucket for S3Bucket {
             request = request.query("continuation-token", from);
         }
         let text = self.text(request).await?;
-        xml::page(&text).map_err(|reason| self.unavailable(reason))
+        let page = xml::page(&text).map_err(|reason| self.unavailable(reason))?;
+        // It would never end.
+        if page.next.is_some() && page.next.as_deref() == from {
+            return Err(self.unavailable("the server says that a page of its listing comes after itself"));
+        }
+        Ok(page)
     }
 
     async fn check(&self) -> Result<(), BucketError> {
@@ -131,17 +143,18 @@ impl Bucket for S3Bucket {
         content: Content,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         if content.len > MAX_PUT {
             return Err(BucketError::Unsuitable(format!("{} bytes are too many for one request", content.len)));
         }
         self.check_name(key, content.len).await?;
         let request = Request::new(Method::PUT).key(key).headers(headers::labels(labels)).condition(condition);
-        let answer = self.send_content(request, content).await?;
+        let (answer, sum) = self.send_summed(request, content).await?;
         if !answer.status().is_success() {
             return Err(self.failure(answer).await.of_write(condition));
         }
-        self.etag_of(&answer)
+        let what = self.etag_of(&answer)?;
+        Ok(Written { checked: sum.is(&what), what })
     }
 
     async fn copy(
@@ -150,7 +163,7 @@ impl Bucket for S3Bucket {
         key: &ObjectKey,
         labels: &Labels,
         condition: &Condition,
-    ) -> Result<Etag, BucketError> {
+    ) -> Result<Written<Etag>, BucketError> {
         // Not every server knows the condition on the source.
         let from = self.head(source.0).await?.filter(|object| object.etag == *source.1).ok_or(BucketError::Changed)?;
         if from.size > MAX_PUT {
@@ -167,7 +180,10 @@ impl Bucket for S3Bucket {
         let answer = self.send(request).await?;
         let failure = match answer.status().is_success() {
             true => match self.result(answer).await? {
-                Ok(text) => return xml::etag(&text).map_err(|reason| self.unavailable(reason)),
+                Ok(text) => {
+                    let what = xml::etag(&text).map_err(|reason| self.unavailable(reason))?;
+                    return Ok(Written { checked: what == *source.1, what });
+                }
                 Err(failure) => failure,
             },
             false => self.failure(answer).await,
@@ -203,17 +219,24 @@ impl Bucket for S3Bucket {
         Ok(Upload { key: key.clone(), id })
     }
 
-    async fn put_part(&self, upload: &Upload, number: u32, _: u64, content: Content) -> Result<Part, BucketError> {
+    async fn put_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        _: u64,
+        content: Content,
+    ) -> Result<Written<Part>, BucketError> {
         if !(1..=MAX_PARTS).contains(&number) || content.len > MAX_PUT {
             return Err(BucketError::Unsuitable(format!("no part {number} of {} bytes", content.len)));
         }
         let size = content.len;
         let request = Request::of_upload(Method::PUT, upload).query("partNumber", number.to_string());
-        let answer = self.send_content(request, content).await?;
+        let (answer, sum) = self.send_summed(request, content).await?;
         if !answer.status().is_success() {
             return Err(self.failure(answer).await.into_error());
         }
-        Ok(Part { number, size, etag: self.etag_of(&answer)? })
+        let etag = self.etag_of(&answer)?;
+        Ok(Written { checked: sum.is(&etag), what: Part { number, size, etag } })
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, BucketError> {
@@ -239,7 +262,12 @@ impl Bucket for S3Bucket {
         }
     }
 
-    async fn complete(&self, upload: &Upload, parts: &[Part], condition: &Condition) -> Result<Etag, BucketError> {
+    async fn complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        condition: &Condition,
+    ) -> Result<Written<Etag>, BucketError> {
         let mut parts = parts.to_vec();
         parts.sort_by_key(|part| part.number);
         let request = Request::of_upload(Method::POST, upload)
@@ -250,12 +278,15 @@ impl Bucket for S3Bucket {
         let failure = match answer.status().is_success() {
             // It may begin with success and still fail.
             true => match self.result(answer).await? {
-                Ok(text) => return xml::etag(&text).map_err(|reason| self.unavailable(reason)),
+                Ok(text) => {
+                    let what = xml::etag(&text).map_err(|reason| self.unavailable(reason))?;
+                    return Ok(Written { checked: sum::composite(&parts).as_ref() == Some(&what), what });
+                }
                 Err(failure) => failure,
             },
             false => self.failure(answer).await,
         };
-        Err(failure.of_write(condition))
+        Err(failure.of_completion(condition))
     }
 
     async fn abort(&self, upload: &Upload) -> Result<(), BucketError> {

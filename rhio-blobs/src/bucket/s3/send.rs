@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use super::body::{Outgoing, Progress};
 use super::request::Request;
+use super::sum::{Sum, held};
 use super::words::words;
-use super::{S3Bucket, xml};
+use super::{HELD, S3Bucket, xml};
 use crate::bucket::{BucketError, Condition, Content, Denied};
 
 /// How long a connection may take to come about.
@@ -82,13 +83,24 @@ impl Refused {
         self.into_error()
     }
 
+    /// What it means for the completion of an upload.
+    pub(super) fn of_completion(self, condition: &Condition) -> BucketError {
+        // A part that is too small, too: we never send one.
+        let lacks = matches!(self.code.as_str(), "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall");
+        if lacks { BucketError::NotKept(self.reason()) } else { self.of_write(condition) }
+    }
+
+    /// What the server says.
+    fn reason(&self) -> String {
+        let Self { status, code, message, .. } = self;
+        let reason = if code.is_empty() { status.to_string() } else { format!("{code} ({})", status.as_u16()) };
+        if message.is_empty() { reason } else { format!("{reason}: {message}") }
+    }
+
     /// What it means anywhere.
     pub(super) fn into_error(self) -> BucketError {
-        let Self { bucket, status, code, message } = self;
-        let mut reason = if code.is_empty() { status.to_string() } else { format!("{code} ({})", status.as_u16()) };
-        if !message.is_empty() {
-            reason = format!("{reason}: {message}");
-        }
+        let reason = self.reason();
+        let Self { bucket, status, code, .. } = self;
         match code.as_str() {
             "NoSuchBucket" | "InvalidBucketName" => BucketError::Missing(bucket),
             "NoSuchUpload" => BucketError::NoUpload,
@@ -148,6 +160,17 @@ impl S3Bucket {
                 None => self.unavailable(error.words()),
             }),
         }
+    }
+
+    /// The same with a checksum: before the content where that is held in memory.
+    pub(super) async fn send_summed(&self, request: Request, content: Content) -> Result<(Response, Sum), BucketError> {
+        let (sum, content) = Sum::of(content);
+        if content.len > HELD {
+            return Ok((self.send_content(request, content).await?, sum));
+        }
+        let content = held(content).await?;
+        let request = request.header("content-md5", sum.header());
+        Ok((self.send_content(request, content).await?, sum))
     }
 
     async fn send_once(

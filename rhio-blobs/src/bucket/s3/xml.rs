@@ -36,7 +36,7 @@ struct Contents {
     key: String,
     #[serde(rename = "Size")]
     size: u64,
-    #[serde(rename = "ETag")]
+    #[serde(rename = "ETag", default)]
     etag: String,
     #[serde(rename = "LastModified")]
     modified: String,
@@ -47,12 +47,12 @@ pub(super) fn page(text: &str) -> Result<Page, String> {
     let result: ListBucketResult = parse(text, "ListBucketResult")?;
     let mut page = Page { objects: Vec::with_capacity(result.objects.len()), skipped: Vec::new(), next: None };
     for object in result.objects {
-        let Some(key) = key_of(&object.key, result.encoding.as_deref()).filter(|key| can_be_asked_for(key.as_str()))
-        else {
+        let key = key_of(&object.key, result.encoding.as_deref()).filter(|key| can_be_asked_for(key.as_str()));
+        // Without a version it can't be told whether it has changed. That is no matter of the others.
+        let (Some(key), Some(etag)) = (key, unquoted(&object.etag)) else {
             page.skipped.push(object.key.chars().take(MAX_SKIPPED).collect());
             continue;
         };
-        let etag = unquoted(&object.etag).ok_or("the server lists an object without version")?;
         // An object's own answer has whole seconds (a date of HTTP), while MinIO and others list milliseconds. The two
         // must be the same, or the object would look changed in every listing.
         let modified = time_of(&object.modified)? / 1000 * 1000;
@@ -284,6 +284,15 @@ mod tests {
         assert_eq!(page.objects[0].etag, Etag("e".into()));
         assert_eq!(page.skipped.len(), 3);
         assert_eq!(page.next, None);
+    }
+
+    #[test]
+    fn an_object_without_a_version_is_told_and_the_others_are_listed() {
+        let objects = [object("none").replace("<ETag>&quot;e&quot;</ETag>", ""), object("a")];
+        let odd = object("odd").replace("&quot;e&quot;", "&quot;&quot;");
+        let page = page(&listing(&format!("<IsTruncated>false</IsTruncated>{}{odd}", objects.concat()))).unwrap();
+        assert_eq!(page.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(page.skipped, ["none", "odd"]);
     }
 
     #[test]

@@ -70,6 +70,8 @@ points! {
     subscriber_dies_before_an_upload_was_noted: Subscriber on S3 at "upload-begun" [1];
     subscriber_dies_after_an_upload_was_noted: Subscriber on S3 at "upload-noted" [1];
     subscriber_dies_after_a_part_was_stored: Subscriber on S3 at "part-stored" [1, 2];
+    subscriber_dies_after_a_part_was_noted: Subscriber on S3 at "part-noted" [1, 3];
     subscriber_dies_after_an_upload_was_completed: Subscriber on S3 at "upload-completed" [1];
+    subscriber_dies_after_an_upload_was_checked: Subscriber on S3 at "upload-checked" [1];
     subscriber_dies_in_the_middle_of_a_part: Subscriber on S3 at "bytes-verified" [200];
 }

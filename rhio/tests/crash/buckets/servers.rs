@@ -64,7 +64,8 @@ async fn the_subscriber_dies_in_mid_transfer_and_fetches_only_what_is_missing() 
     let number = |line: &LogLine, name: &str| line.field(name).and_then(Value::as_u64).expect("a number");
     let line = b.rhio.wait_for_log("goes on with an upload", SOON).await;
     let there = number(&line, "there");
-    assert!(there >= stored * PART as u64, "{}", line.raw);
+    // What was confirmed to it just when it died is not noted: that much was under way at once.
+    assert!(there >= stored.saturating_sub(4) * PART as u64 && there > 0, "{}", line.raw);
     let line = b.rhio.wait_for_log("a large object has landed", SOON).await;
     assert_eq!(number(&line, "fetched"), LARGE as u64 - there, "{}", line.raw);
 }

@@ -22,6 +22,7 @@ const EXPECTED: &[&str] = &[
     "lost the connection to NATS",
     "no connection to NATS",
     "is not here yet",
+    "it is brought again",
     "can't be read",
     "is not what it was",
     "no progress",
@@ -88,12 +89,17 @@ impl Source {
                 if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
             });
         }
-        eventually!(SETTLED, "no upload is noted any more", {
-            match read_stream(&b.client().await, "RHIO", "$RHIO.*.upload.*").await {
-                Ok(notes) if notes.is_empty() => Ok(()),
-                Ok(notes) => Err(format!("there are {}", notes.len())),
-                Err(error) => Err(error.to_string()),
-            }
-        });
+        nothing_is_noted(b).await;
     }
+}
+
+/// Waits until no upload is noted any more.
+pub async fn nothing_is_noted(b: &Cluster) {
+    eventually!(SETTLED, "no upload is noted any more", {
+        match read_stream(&b.client().await, "RHIO", "$RHIO.*.upload.*").await {
+            Ok(notes) if notes.is_empty() => Ok(()),
+            Ok(notes) => Err(format!("there are {}", notes.len())),
+            Err(error) => Err(error.to_string()),
+        }
+    });
 }
