@@ -104,6 +104,7 @@ pub async fn resume<C: Catalogs>(catalogs: &C, wanted: Wanted<'_>) -> Result<Res
         let mut inventory = Inventory::default();
         let end = read(catalogs, &descriptor, &mut inventory).await?;
         if !(end.complete && inventory.worth_new_epoch(&end.total)) {
+            inventory.expect(remembered.len());
             return Ok(Resumed { descriptor, end, inventory, remembered, older, begun: false });
         }
         read(catalogs, &descriptor, &mut remembered).await?;
@@ -112,8 +113,9 @@ pub async fn resume<C: Catalogs>(catalogs: &C, wanted: Wanted<'_>) -> Result<Res
     let epoch = next_epoch(wanted.now, last_epoch);
     let descriptor = LogDescriptor::bucket(wanted.author, epoch, wanted.bucket);
     catalogs.begin(&descriptor).await?;
-    let (end, inventory) = (End::default(), Inventory::default());
-    Ok(Resumed { descriptor, end, inventory, remembered, older, begun: true })
+    let mut inventory = Inventory::default();
+    inventory.expect(remembered.len());
+    Ok(Resumed { descriptor, end: End::default(), inventory, remembered, older, begun: true })
 }
 
 async fn read<C: Catalogs>(catalogs: &C, log: &LogDescriptor, inventory: &mut Inventory) -> Result<End, C::Error> {
