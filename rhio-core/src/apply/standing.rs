@@ -274,3 +274,6 @@ async fn find<L: LocalStream>(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
