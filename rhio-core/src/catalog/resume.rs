@@ -133,3 +133,6 @@ async fn read<C: Catalogs>(catalogs: &C, log: &LogDescriptor, inventory: &mut In
     }
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests;
