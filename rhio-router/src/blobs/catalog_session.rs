@@ -108,7 +108,13 @@ async fn send(
                     Some(open) => open,
                     None => {
                         let stored = node.state.find(&view.subject, next).await?;
-                        let stored = stored.ok_or(SessionError::Refused(CloseCode::Unavailable))?;
+                        let Some(stored) = stored else {
+                            // It was durable, so the state stream is another one now, or has forgotten it: nothing else
+                            // would tell as long as the bucket does not change.
+                            warn!("{}: the state stream has lost the end of the catalog", publication.status.name());
+                            publication.doubted.notify_one();
+                            return Err(SessionError::Refused(CloseCode::Unavailable));
+                        };
                         node.state.read(&view.subject, stored.seq).await?
                     }
                 };
