@@ -111,8 +111,10 @@ async fn send(
                         let Some(stored) = stored else {
                             // It was durable, so the state stream is another one now, or has forgotten it: nothing else
                             // would tell as long as the bucket does not change.
-                            warn!("{}: the state stream has lost the end of the catalog", publication.status.name());
-                            publication.doubted.notify_one();
+                            if publication.view().borrow().as_ref().is_some_and(|now| now.log == first.log) {
+                                debug!(bucket = publication.bucket.name(), "the state stream lost the catalog's end");
+                                publication.doubted.notify_one();
+                            }
                             return Err(SessionError::Refused(CloseCode::Unavailable));
                         };
                         node.state.read(&view.subject, stored.seq).await?

@@ -23,7 +23,7 @@ pub enum Failed {
     Lost,
     /// The object under the key is another one.
     Conflict,
-    /// The author does not have the content any more.
+    /// What was asked for is not there any more.
     Unavailable,
     /// The content is not what was signed.
     Unverified,
@@ -61,10 +61,14 @@ async fn request<R: 'static>(cx: &Cx, act: impl FnOnce(&mut World) -> R + 'stati
     cx.until(|| answer.borrow_mut().take()).await
 }
 
-/// A page of a listing: objects behind a key. A listing of a server that has just been busy may leave one out.
+/// A page of a listing: objects behind a key. A listing of a server that has just been busy may leave one out; one that
+/// was begun before the bucket went away fails.
 pub async fn list(cx: &Cx, behind: Option<ObjectKey>, max: usize) -> Result<Vec<(ObjectKey, Object)>, Failed> {
     let site = cx.node;
-    request(cx, move |w| {
+    let page = request(cx, move |w| {
+        if w.sites[site].bucket.hidden && behind.is_some() {
+            return None;
+        }
         let mut page = w.sites[site].bucket.page(behind.as_ref(), max);
         let rate = w.config.buckets.as_ref().map_or(0, |buckets| buckets.left_out);
         // Never the last: it says where the next page begins.
@@ -73,9 +77,9 @@ pub async fn list(cx: &Cx, behind: Option<ObjectKey>, max: usize) -> Result<Vec<
             let (key, _) = page.remove(at);
             w.note(|| format!("bucket {}: a listing leaves out {key}", name(site)));
         }
-        page
-    })
-    .await
+        Some(page)
+    });
+    page.await?.ok_or(Failed::Unavailable)
 }
 
 /// The object under a key.

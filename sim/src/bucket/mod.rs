@@ -5,7 +5,8 @@
 //! out, and some of the time a bucket answers as if it were empty, as one does whose disk is not mounted.
 //!
 //! Not modelled: uploads in parts, content as bytes (a number stands for it, and its hash for itself), servers that do not
-//! know conditions, and an app's write between the look at an object and its removal: S3 has no conditional delete.
+//! know conditions, a bucket that goes away in the middle of a listing and answers on as if that were its end, and an
+//! app's write between the look at an object and its removal: S3 has no conditional delete.
 
 pub mod apps;
 pub mod checker;

@@ -166,10 +166,10 @@ fn without_any_commit_that_holds_what_comes_first_here_was_preceded_by_everythin
     assert_eq!((standing.cursor, standing.state_seq), (Cursor::default(), 0));
     assert!(node.commits.borrow().is_empty(), "what can't be borne out is dropped");
     let expected = Floor { through: Position { time: 70, ..at(6) }, ..floor(6) };
-    assert_eq!(standing.floors, [expected.clone()]);
+    assert_eq!(standing.floors, std::slice::from_ref(&expected));
     // A log that is not even known; and one that is, and has never been committed.
     let unknown = Node { known: vec![], ..node };
-    assert_eq!(unknown.load(&log, false).floors, [expected.clone()]);
+    assert_eq!(unknown.load(&log, false).floors, std::slice::from_ref(&expected));
     let fresh = Node { known: vec![log.clone()], ..unknown };
     assert!(fresh.load(&log, false).floors.is_empty());
     let queue = Node { drops_consumed: true, ..fresh };
