@@ -195,8 +195,11 @@ impl Config {
         let left_out = if rng.chance(300) { rng.between(1, 200) } else { 0 };
         // What an author has forgotten altogether it can't miss in a bucket that seems empty.
         let hides = left_out == 0 && rng.chance(400);
-        let mean_cut = if hides { 0 } else { drawn.mean_cut };
-        let faults = Faults { mean_twin, mean_cut, mean_recreate: 0, mean_remove: 0, ..drawn };
+        // Nor can it tell, in the first listing of a new epoch, an object that was left out from one that is gone.
+        let settled = |mean| if hides || left_out > 0 { 0 } else { mean };
+        let mean_restart = if left_out > 0 { 0 } else { drawn.mean_restart };
+        let mean_cut = settled(drawn.mean_cut);
+        let faults = Faults { mean_twin, mean_restart, mean_cut, mean_recreate: 0, mean_remove: 0, ..drawn };
         let buckets = Buckets {
             both,
             follow: rng.chance(600),
@@ -209,7 +212,7 @@ impl Config {
             mean_clear: mean(rng, 300, 30, 150),
             mean_tamper: mean(rng, 400, 5, 40),
             mean_hide: if hides { rng.between(10, 60) * SECOND / 10 } else { 0 },
-            mean_lose: if hides { 0 } else { mean(rng, 250, 30, 150) },
+            mean_lose: settled(mean(rng, 250, 30, 150)),
         };
         Self {
             nodes: vec![Node { publishes: None, subscriptions: vec![] }; count],

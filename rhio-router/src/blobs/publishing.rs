@@ -381,7 +381,10 @@ impl Driver<'_> {
         let ended = self.publication.inventory_mut().end_listing(true);
         match ended {
             Ended::Gone(keys) => {
-                for key in keys {
+                // One that could not be read and was not listed since may be gone, which would never be known otherwise.
+                let due = self.failing.iter().filter(|(_, (_, at))| *at <= Instant::now());
+                let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
+                for key in keys.into_iter().chain(due) {
                     if self.busy.insert(key.clone()) {
                         self.look_for(key);
                     }
@@ -460,6 +463,7 @@ impl Driver<'_> {
                 self.say_gone(key);
             }
             Found::Foreign(listed) => {
+                self.failing.remove(&key);
                 self.busy.remove(&key);
                 self.publication.inventory_mut().exclude(&key, &listed.etag.0);
                 self.say_gone(key);

@@ -132,6 +132,12 @@ impl Publishing {
                 self.look_for(key);
             }
         }
+        // One that could not be read and was not listed since may be gone, which would never be known otherwise.
+        for key in self.failing.clone() {
+            if self.busy.insert(key.clone()) {
+                self.look_for(key);
+            }
+        }
         self.listed = true;
     }
 
@@ -172,8 +178,8 @@ impl Publishing {
                 return self.waiting.push_back(Entry::Put(put));
             }
             Found::Failed => drop(self.failing.insert(key.clone())),
-            Found::Gone => drop(self.failing.remove(&key)),
-            Found::Foreign(_) | Found::There => {}
+            Found::Gone | Found::Foreign(_) => drop(self.failing.remove(&key)),
+            Found::There => {}
         }
         self.busy.remove(&key);
         match found {
