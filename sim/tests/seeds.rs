@@ -48,7 +48,7 @@ fn every_message_arrives_once_and_in_order_whatever_goes_wrong() {
 
 #[test]
 fn every_object_arrives_as_it_was_signed_and_never_goes_back_whatever_goes_wrong() {
-    all_is_well(About::Buckets, 3000, "replay_buckets");
+    all_is_well(About::Buckets, 2000, "replay_buckets");
 }
 
 /// Prints everything that happens in the run that `SIM_SEED` names.
@@ -73,7 +73,7 @@ fn replay_buckets() {
 fn a_seed_always_gives_the_same_run() {
     for (about, seed) in [3, 14, 159].into_iter().flat_map(|seed| [(About::Messages, seed), (About::Buckets, seed)]) {
         let traces = [run(about, seed, None, true).trace, run(about, seed, None, true).trace];
-        assert!(traces[0].len() > 50);
+        assert!(traces[0].len() > 20, "nothing happens in seed {seed}");
         assert!(traces[0] == traces[1], "seed {seed} gave two runs");
     }
 }

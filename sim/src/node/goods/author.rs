@@ -53,9 +53,12 @@ pub async fn run(cx: Cx) {
     }
 }
 
+/// Objects by their keys, in order.
+type Page = Vec<(ObjectKey, Object)>;
+
 /// A listing that is under way.
 struct Listing {
-    page: Option<Job<Result<Vec<(ObjectKey, Object)>, Failed>>>,
+    page: Option<Job<Result<Page, Failed>>>,
     /// The last key that it has told.
     behind: Option<ObjectKey>,
     /// When the next one begins.
