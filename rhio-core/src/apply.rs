@@ -26,6 +26,8 @@ use crate::wire::batch::{Batch, Slot};
 use crate::wire::close::CloseCode;
 use crate::wire::pull::{Floor, Pull, Want};
 
+pub mod standing;
+
 /// Operations that may be under way to the local stream at once.
 pub const MAX_STAGED: usize = 64;
 /// Canonical bytes that may be under way to the local stream before the applier takes no more.

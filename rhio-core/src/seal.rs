@@ -15,10 +15,12 @@ use crate::manifest::{Entry, MAX_RECORDS, Manifest};
 use crate::record::{Position, SourceRecord};
 use crate::wire::batch::TARGET_BATCH_LEN;
 
+mod logs;
 mod recover;
 mod settle;
 mod source;
 
+pub use logs::{Known, MAX_CLOSED, Origin, OwnLogs, Wanted, Writable, find_log};
 pub use recover::{Evidence, Plan, TailRecord, Unsettled, recover};
 pub use settle::{Answer, Given, Holder, OwnLog, take_back};
 pub use source::{SourceEnd, tail_record};

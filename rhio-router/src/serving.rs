@@ -95,6 +95,9 @@ pub trait Source: Send + Sync {
         operation: &Operation,
     ) -> impl Future<Output = Result<Parcel, SessionError>> + Send;
 
+    /// The state stream has lost an operation that was durable.
+    fn forgotten(&self) {}
+
     /// The log's ring of recent batches, when it has one.
     fn live(&self) -> Option<&LiveLog> {
         None
@@ -251,8 +254,10 @@ impl<S: Source> Serving<'_, S> {
     /// Begins to read the log at an operation, or behind it when it was pruned.
     async fn open(&self, writer: &mut FrameWriter, seq: OpSeq) -> Result<CatchUp<S::Again>, SessionError> {
         let (state, subject) = (&self.node.state, self.source.subject());
-        let stored = state.find(subject, seq).await?;
-        let stored = stored.ok_or(SessionError::Refused(CloseCode::Unavailable))?;
+        let Some(stored) = state.find(subject, seq).await? else {
+            self.source.forgotten();
+            return Err(SessionError::Refused(CloseCode::Unavailable));
+        };
         let first = stored.operations(state)?.first().map_or(seq, Operation::seq);
         if first > seq {
             within::<_, SessionError>(ANSWER, writer.send(&Frame::Pruned { first })).await?;

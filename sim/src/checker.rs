@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rhio_core::subject::Filter;
 
+use crate::base::{NodeId, name};
 use crate::history::created_of;
 use crate::history::{id_of, is_replica, operations_of};
-use crate::world::{NodeId, World, name};
+use crate::world::World;
 
 /// What is not as it must be. Empty when the run is good.
 pub fn problems(world: &World) -> Vec<String> {
@@ -39,6 +40,10 @@ fn check(world: &World, reader: NodeId, author: NodeId, filter: &Filter, problem
             problems.push(format!("{to} holds message {id} of {from} after message {before}"));
         }
     }
+    let mut first: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for published in here.iter().map(|id| &history.published[*id]) {
+        first.entry(published.created).and_modify(|at| *at = published.place.min(*at)).or_insert(published.place);
+    }
     let mut gone = Vec::new();
     let covered = covered(world, reader, author);
     for (id, published) in history.published.iter().enumerate() {
@@ -50,7 +55,11 @@ fn check(world: &World, reader: NodeId, author: NodeId, filter: &Filter, problem
             problems.push(format!("{to} lacks message {id} of {from}"));
         } else if published.kept_by.contains(&reader) {
             problems.push(format!("{to} had message {id} of {from} and lost it"));
-        } else if !published.forgotten && covered.contains(&(published.created, published.place)) {
+        } else if !published.forgotten
+            && covered.contains(&(published.created, published.place))
+            && !(history.begun_anew.contains(&reader)
+                && first.get(&published.created).is_some_and(|first| published.place < *first))
+        {
             gone.push(id);
         }
     }
@@ -68,7 +77,11 @@ fn check(world: &World, reader: NodeId, author: NodeId, filter: &Filter, problem
 /// The places in the author's stream that the reader's cursors cover. (A cursor that went back covers less than what is
 /// stored of its log; the rest may be gone together with the author's own copy of that log.)
 fn covered(world: &World, reader: NodeId, author: NodeId) -> BTreeSet<(u64, (u64, u64))> {
-    let operations: Vec<_> = world.sites[reader].state.from(0).flat_map(operations_of).collect();
+    let site = &world.sites[reader];
+    // Copies of earlier lives of the reader's stream say nothing of what it holds now.
+    let life = format!(".{}", site.data.created);
+    let copies = site.state.from(0).filter(|message| message.subject.ends_with(&life));
+    let operations: Vec<_> = copies.flat_map(operations_of).collect();
     let cursors: BTreeMap<_, _> = operations.iter().map(|operation| (operation.log(), operation.seq())).collect();
     let mut covered = BTreeSet::new();
     for operation in operations.iter().filter(|operation| operation.seq() <= cursors[&operation.log()]) {
@@ -84,9 +97,9 @@ fn covered(world: &World, reader: NodeId, author: NodeId) -> BTreeSet<(u64, (u64
 
 /// How many records the reader says were gone before it got them.
 fn counted(world: &World, reader: NodeId, author: NodeId) -> u64 {
-    let state = &world.sites[reader].state;
+    let site = &world.sites[reader];
     let logs = world.history.logs.iter().filter(|(_, (site, _))| *site == author);
-    let subjects = logs.map(|(id, (_, descriptor))| format!("ops.{}.{id}", descriptor.author));
-    let last = subjects.filter_map(|subject| state.last_of(&subject));
+    let subjects = logs.map(|(id, (_, descriptor))| format!("ops.{}.{id}.{}", descriptor.author, site.data.created));
+    let last = subjects.filter_map(|subject| site.state.last_of(&subject));
     last.filter_map(|m| rhio_core::log::commit::Commit::decode(m.payload.clone()).ok()).map(|commit| commit.gone).sum()
 }

@@ -1,9 +1,10 @@
 //! What a run is made of, drawn from its seed.
 
+use rhio_core::seal::MAX_CLOSED;
 use rhio_core::subject::Filter;
 
+use crate::base::{NodeId, SECOND};
 use crate::rng::Rng;
-use crate::world::{NodeId, SECOND};
 
 /// A rule of the driver that is broken on purpose, to see that the checker notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,26 @@ pub enum Broken {
     Echo,
     /// The subscriber begins a log before it is done with those that were closed before it.
     SkipTurn,
+    /// The author of a catalog goes on with it although its end is in doubt.
+    ContinueInDoubt,
+    /// The author of a catalog concludes from an empty listing that everything is gone.
+    TrustEmpty,
+    /// The author of a catalog concludes from a listing that lacks a key that the object is gone.
+    TrustListing,
+    /// A subscriber follows deletes although it is told to keep.
+    FollowAlways,
+    /// A subscriber writes over an object of somebody else's.
+    Overwrite,
+    /// A subscriber's writes do not name what they replace.
+    Unconditional,
+    /// A subscriber does not verify content.
+    Unverified,
+    /// A subscriber counts an object as settled before it is there.
+    SettleEarly,
+    /// A subscriber acts upon entries before its copy of the catalog has them.
+    ActBeforeStored,
+    /// A subscriber forgets what is here when a new epoch of the catalog begins.
+    SkipSucceed,
 }
 
 /// A node.
@@ -82,6 +103,31 @@ pub struct Faults {
     pub mean_remove: u64,
 }
 
+/// What a run about buckets is made of. Means are between events, 0 for never.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Buckets {
+    /// The first two nodes publish one bucket each, and subscribe the other's into it.
+    pub both: bool,
+    /// Deletes are followed.
+    pub follow: bool,
+    /// Different keys.
+    pub keys: u64,
+    /// Objects in a page of a listing.
+    pub page: usize,
+    /// Time between two listings.
+    pub poll: u64,
+    /// Objects that a subscriber brings here at once.
+    pub parallel: usize,
+    /// Of a thousand pages, those that leave a key out.
+    pub left_out: u64,
+    pub mean_change: u64,
+    pub mean_clear: u64,
+    pub mean_tamper: u64,
+    pub mean_hide: u64,
+    pub mean_lose: u64,
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -97,6 +143,10 @@ pub struct Config {
     pub fetch: usize,
     /// Whether authors prune their logs.
     pub prune: bool,
+    /// Closed logs that authors keep.
+    pub max_closed: usize,
+    /// What it has of buckets, if it is about those.
+    pub buckets: Option<Buckets>,
     /// The rule that is broken.
     pub broken: Option<Broken>,
 }
@@ -125,7 +175,73 @@ impl Config {
             active: rng.between(3, 25) * SECOND,
             fetch: rng.between(1, 8) as usize,
             prune: rng.chance(500),
+            max_closed: if rng.chance(800) { MAX_CLOSED } else { rng.between(2, 6) as usize },
+            buckets: None,
             broken: None,
+        }
+    }
+
+    /// Draws a run about buckets.
+    pub fn draw_buckets(rng: &mut Rng) -> Self {
+        let both = rng.chance(300);
+        let count = if both || rng.chance(500) { 2 } else { 3 };
+        let mean = |rng: &mut Rng, chance, low: u64, high: u64| {
+            if rng.chance(chance) { rng.between(low, high) * SECOND / 10 } else { 0 }
+        };
+        let drawn = Faults::draw(rng);
+        // Two processes with one key are guarded against each other by the state stream alone, which says nothing of what
+        // each of them brings into a bucket meanwhile; so only authors have them here.
+        let mean_twin = if both { 0 } else { drawn.mean_twin };
+        let left_out = if rng.chance(300) { rng.between(1, 200) } else { 0 };
+        // What an author has forgotten altogether it can't miss in a bucket that seems empty.
+        let hides = left_out == 0 && rng.chance(400);
+        // Nor can it tell, in the first listing of a new epoch, an object that was left out from one that is gone.
+        let settled = |mean| if hides || left_out > 0 { 0 } else { mean };
+        let mean_restart = if left_out > 0 { 0 } else { drawn.mean_restart };
+        let mean_cut = settled(drawn.mean_cut);
+        let faults = Faults { mean_twin, mean_restart, mean_cut, mean_recreate: 0, mean_remove: 0, ..drawn };
+        let buckets = Buckets {
+            both,
+            follow: rng.chance(600),
+            keys: if rng.chance(700) { rng.between(2, 8) } else { rng.between(12, 40) },
+            page: rng.between(1, 6) as usize,
+            poll: rng.between(1, 10) * SECOND / 10,
+            parallel: rng.between(1, 5) as usize,
+            left_out,
+            mean_change: rng.between(1, 20) * SECOND / 10,
+            mean_clear: mean(rng, 300, 30, 150),
+            mean_tamper: mean(rng, 400, 5, 40),
+            mean_hide: if hides { rng.between(10, 60) * SECOND / 10 } else { 0 },
+            mean_lose: settled(mean(rng, 250, 30, 150)),
+        };
+        Self {
+            nodes: vec![Node { publishes: None, subscriptions: vec![] }; count],
+            faults,
+            messages: 0,
+            active: rng.between(3, 25) * SECOND,
+            fetch: 1,
+            prune: false,
+            max_closed: MAX_CLOSED,
+            buckets: Some(buckets),
+            broken: None,
+        }
+    }
+
+    /// Who publishes a bucket.
+    pub fn catalog_authors(&self) -> Vec<NodeId> {
+        match &self.buckets {
+            Some(buckets) if buckets.both => vec![0, 1],
+            Some(_) => vec![0],
+            None => Vec::new(),
+        }
+    }
+
+    /// Who subscribes whose bucket.
+    pub fn catalog_readers(&self) -> Vec<(NodeId, NodeId)> {
+        match &self.buckets {
+            Some(buckets) if buckets.both => vec![(0, 1), (1, 0)],
+            Some(_) => (1..self.nodes.len()).map(|reader| (reader, 0)).collect(),
+            None => Vec::new(),
         }
     }
 

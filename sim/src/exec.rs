@@ -4,11 +4,38 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::node;
-use crate::world::{NodeId, ProcId, Task, World};
+use crate::base::{NodeId, ProcId};
+use crate::world::{Task, World};
+
+/// Something that a task has under way beside other things.
+pub type Job<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// What a job has given, once it has ended.
+pub fn ended<T>(job: &mut Option<Job<T>>) -> Option<T> {
+    match job.as_mut()?.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(given) => {
+            *job = None;
+            Some(given)
+        }
+        Poll::Pending => None,
+    }
+}
+
+/// What the first of some jobs has given that has ended.
+pub fn first_ended<T>(jobs: &mut Vec<Job<T>>) -> Option<T> {
+    let mut cx = Context::from_waker(Waker::noop());
+    for at in 0..jobs.len() {
+        if let Poll::Ready(given) = jobs[at].as_mut().poll(&mut cx) {
+            drop(jobs.remove(at));
+            return Some(given);
+        }
+    }
+    None
+}
 
 /// A process's access to the world.
 #[derive(Clone)]
@@ -73,7 +100,7 @@ impl Cx {
     /// Notes what happens.
     pub fn note(&self, text: impl FnOnce() -> String) {
         let (proc, node) = (self.proc, self.node);
-        self.with(|w| w.note(|| format!("{}/{proc}: {}", crate::world::name(node), text())));
+        self.with(|w| w.note(|| format!("{}/{proc}: {}", crate::base::name(node), text())));
     }
 }
 
@@ -81,12 +108,13 @@ impl Cx {
 pub struct Sim {
     world: Rc<RefCell<World>>,
     tasks: BTreeMap<ProcId, Vec<Task>>,
+    program: fn(Cx) -> Task,
 }
 
 impl Sim {
-    /// Takes a world over.
-    pub fn new(world: World) -> Self {
-        Self { world: Rc::new(RefCell::new(world)), tasks: BTreeMap::new() }
+    /// Takes a world over, in which every process runs this program.
+    pub fn new(world: World, program: fn(Cx) -> Task) -> Self {
+        Self { world: Rc::new(RefCell::new(world)), tasks: BTreeMap::new(), program }
     }
 
     /// Looks at the world, or changes it.
@@ -110,7 +138,7 @@ impl Sim {
         loop {
             for (proc, node) in self.with(World::take_started) {
                 let cx = Cx { world: Rc::clone(&self.world), proc, node };
-                self.tasks.insert(proc, vec![Box::pin(node::run(cx))]);
+                self.tasks.insert(proc, vec![(self.program)(cx)]);
                 self.with(|w| w.wake(proc));
             }
             for (proc, task) in self.with(World::take_spawned) {

@@ -2,10 +2,11 @@
 
 use bytes::{BufMut, BytesMut};
 
+use crate::base::{MS, NodeId, SECOND, name};
 use crate::history::is_replica;
 use crate::jetstream::{Forgotten, Message, Stream};
 use crate::nats::Which;
-use crate::world::{MS, NodeId, SECOND, World, name};
+use crate::world::World;
 
 type Strike = fn(&mut World);
 
@@ -16,6 +17,7 @@ impl World {
             self.start(node);
         }
         self.publish_later();
+        self.begin_goods();
         let f = self.config.faults.clone();
         let kinds: [(u64, Strike); 9] = [
             (f.mean_kill, Self::strike_kill),
@@ -48,6 +50,7 @@ impl World {
         self.note(|| "no more faults".to_owned());
         self.faulty = false;
         self.net.parted.clear();
+        self.sites.iter_mut().for_each(|site| site.bucket.hidden = false);
         for node in 0..self.sites.len() {
             self.sites[node].up = true;
             let running: Vec<_> = self.procs.iter().filter(|(_, of)| **of == node).map(|(proc, _)| *proc).collect();
@@ -119,7 +122,8 @@ impl World {
 
     /// Later one of the two ends, whichever.
     fn strike_twin(&mut self) {
-        let node = self.random_site();
+        // In runs about buckets only authors have twins: see [`Config::draw_buckets`].
+        let node = if self.config.buckets.is_some() { 0 } else { self.random_site() };
         if self.procs.values().filter(|of| **of == node).count() != 1 {
             return;
         }
@@ -177,7 +181,7 @@ impl World {
             // the reader may have answered a recall in between, and then the author goes another way. The two notice at
             // the next pull, and a new log is begun.
             if let Forgotten::Message(message) = change {
-                self.history.state_gone(site, &message);
+                self.state_gone(site, &message);
             }
         }
         for change in data {

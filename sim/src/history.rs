@@ -12,9 +12,10 @@ use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::log::operation::{Head, Operation};
 use rhio_core::subject::Filter;
 
+use crate::base::{NodeId, name};
 use crate::config::Config;
 use crate::jetstream::Message;
-use crate::world::{NodeId, Site, name};
+use crate::site::Site;
 
 /// A message that an app published.
 #[derive(Clone, Debug)]
@@ -49,6 +50,9 @@ pub struct History {
     operations: BTreeMap<(LogId, u64), Vec<(NodeId, OpHash)>>,
     /// Messages that were removed from a reader's stream by others than rhio.
     pub removed: BTreeSet<(NodeId, usize)>,
+    /// Readers whose state stream has once lost commits. If it was all of them, what came before the first record that
+    /// the reader still held counts as had before, and so not as gone.
+    pub begun_anew: BTreeSet<NodeId>,
     /// What must never happen and did.
     pub failures: Vec<String>,
 }
@@ -79,6 +83,7 @@ impl History {
             logs: BTreeMap::new(),
             operations: BTreeMap::new(),
             removed: BTreeSet::new(),
+            begun_anew: BTreeSet::new(),
             failures: Vec::new(),
         }
     }
@@ -190,6 +195,12 @@ impl History {
 
     /// A message went away from a state stream.
     pub fn state_gone(&mut self, site: NodeId, message: &Message) {
+        let about = message.subject.strip_prefix("log.").or_else(|| message.subject.strip_prefix("ops."));
+        let log = about.and_then(|rest| rest.split('.').nth(1));
+        let theirs = self.logs.iter().any(|(id, (of, _))| *of != site && log.is_some_and(|log| log == id.to_string()));
+        if theirs {
+            self.begun_anew.insert(site);
+        }
         for operation in operations_of(message) {
             if let Some(there) = self.operations.get_mut(&(operation.log(), operation.seq().0))
                 && let Some(at) = there.iter().position(|(of, hash)| *of == site && *hash == operation.hash())

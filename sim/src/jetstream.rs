@@ -40,6 +40,8 @@ impl Message {
 enum Change {
     Appended(u64),
     Deleted(Message),
+    /// All at once.
+    Purged(Vec<Message>),
 }
 
 /// Something that a power cut took back.
@@ -135,6 +137,17 @@ impl Stream {
         Some(message)
     }
 
+    /// Removes everything under a subject below a number, all at once.
+    pub fn purge(&mut self, subject: &str, below: u64) -> Vec<Message> {
+        let old = self.messages.range(..below).filter(|(_, message)| *message.subject == *subject);
+        let seqs: Vec<_> = old.map(|(seq, _)| *seq).collect();
+        let gone: Vec<_> = seqs.iter().filter_map(|seq| self.messages.remove(seq)).collect();
+        if !gone.is_empty() {
+            self.changes.push(Change::Purged(gone.clone()));
+        }
+        gone
+    }
+
     /// Takes back the last `count` changes, the latest first.
     pub fn forget(&mut self, count: usize) -> Vec<Forgotten> {
         let mut forgotten = Vec::new();
@@ -145,13 +158,19 @@ impl Stream {
                     self.last = seq - 1;
                     forgotten.extend(self.messages.remove(&seq).map(Forgotten::Message));
                 }
-                Some(Change::Deleted(message)) => {
-                    self.messages.insert(message.seq, message.clone());
-                    forgotten.push(Forgotten::Delete(message));
+                Some(Change::Deleted(message)) => self.restore(message, &mut forgotten),
+                Some(Change::Purged(messages)) => {
+                    messages.into_iter().for_each(|message| self.restore(message, &mut forgotten));
                 }
             }
         }
         forgotten
+    }
+
+    /// A message is there again.
+    fn restore(&mut self, message: Message, forgotten: &mut Vec<Forgotten>) {
+        self.messages.insert(message.seq, message.clone());
+        forgotten.push(Forgotten::Delete(message));
     }
 }
 

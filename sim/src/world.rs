@@ -7,45 +7,23 @@ use std::pin::Pin;
 use p2panda_core::SigningKey;
 use rhio_core::id::PublicKey;
 
+use crate::base::{NodeId, ProcId, SECOND, US, name};
+use crate::bucket::Bucket;
+use crate::bucket::history::Goods;
 use crate::config::Config;
 use crate::history::History;
 use crate::jetstream::Stream;
-use crate::nats::Clients;
-use crate::network::Network;
+use crate::nats::clients::Clients;
+use crate::network::links::Network;
 use crate::rng::Rng;
-
-/// A microsecond, in the clock's nanoseconds.
-pub const US: u64 = 1_000;
-/// A millisecond.
-pub const MS: u64 = 1_000_000;
-/// A second.
-pub const SECOND: u64 = 1_000_000_000;
+use crate::site::Site;
 
 /// When every run begins: the clock never shows zero, as real ones don't.
 const EPOCH: u64 = 1_700_000_000 * SECOND;
 
-/// A cluster: one NATS, and one rhio (sometimes two).
-pub type NodeId = usize;
-/// A process. Never used again after it ends.
-pub type ProcId = u32;
 /// What a process does next.
 pub type Task = Pin<Box<dyn Future<Output = ()>>>;
 type Action = Box<dyn FnOnce(&mut World)>;
-
-/// A cluster's NATS server.
-#[derive(Debug)]
-pub struct Site {
-    /// Whether it answers.
-    pub up: bool,
-    /// Which run of the server this is.
-    pub identity: u64,
-    /// Until when a process may act on what was true before its server lost something.
-    pub unnoticed: u64,
-    /// The users' stream.
-    pub data: Stream,
-    /// rhio's own stream.
-    pub state: Stream,
-}
 
 /// Everything.
 pub struct World {
@@ -74,6 +52,10 @@ pub struct World {
     pub net: Network,
     /// What happened, for the checker.
     pub history: History,
+    /// What happened to objects.
+    pub goods: Goods,
+    /// Stands for the content that an app last put.
+    pub next_content: u64,
     /// The event log, when it is wanted.
     pub trace: Option<Vec<String>>,
 }
@@ -87,8 +69,11 @@ impl World {
             unnoticed: 0,
             data: Stream::new(EPOCH + id as u64),
             state: Stream::new(EPOCH),
+            bucket: Bucket::default(),
         };
         let count = config.nodes.len();
+        let keys: Vec<_> = (0..count).map(|id| SigningKey::from_bytes(&[id as u8 + 1; 32])).collect();
+        let authors = config.catalog_authors().into_iter().map(|id| (keys[id].verifying_key().into(), id)).collect();
         Self {
             now: EPOCH + SECOND,
             order: 0,
@@ -96,7 +81,7 @@ impl World {
             rng,
             faulty: true,
             sites: (0..count).map(site).collect(),
-            keys: (0..count).map(|id| SigningKey::from_bytes(&[id as u8 + 1; 32])).collect(),
+            keys,
             procs: BTreeMap::new(),
             next_proc: 0,
             ready: BTreeSet::new(),
@@ -105,6 +90,8 @@ impl World {
             clients: Clients::default(),
             net: Network::default(),
             history: History::new(&config),
+            goods: Goods::new(authors),
+            next_content: 0,
             trace: traced.then(Vec::new),
             config,
         }
@@ -202,9 +189,4 @@ impl World {
     pub fn take_spawned(&mut self) -> Vec<(ProcId, Task)> {
         std::mem::take(&mut self.spawned)
     }
-}
-
-/// A node's letter.
-pub fn name(node: NodeId) -> char {
-    (b'A' + node as u8) as char
 }

@@ -40,10 +40,10 @@ pub enum Observed {
 pub enum Ended {
     /// The listing was complete. These keys are in the catalog and were not found: to be deleted from it.
     Gone(Vec<ObjectKey>),
-    /// The listing was complete and empty although the catalog has objects. That may be another bucket or a disk that
+    /// The listing was complete and empty although the catalog, or the one before it, has objects. That may be another bucket or a disk that
     /// is not mounted, so nothing follows.
     Empty {
-        /// Objects in the catalog.
+        /// Objects in that catalog.
         known: usize,
     },
     /// Nothing follows.
@@ -72,6 +72,8 @@ pub struct Inventory {
     pool: Pool,
     bytes: u64,
     complete: bool,
+    /// Objects that older epochs knew, until this one has said everything.
+    expected: usize,
     /// Number of the last listing that was begun; it wraps.
     generation: u32,
     /// Objects found by the listing that runs.
@@ -115,7 +117,15 @@ impl Inventory {
                     self.bytes = self.bytes.saturating_sub(old.known.size());
                 }
             }
-            Entry::Complete => self.complete = true,
+            Entry::Complete => (self.complete, self.expected) = (true, 0),
+        }
+    }
+
+    /// Notes how many objects older epochs knew. Until this one has said everything, an empty listing is suspicious if
+    /// there were any: what this epoch leaves out is gone.
+    pub fn expect(&mut self, objects: usize) {
+        if !self.complete {
+            self.expected = objects;
         }
     }
 
@@ -156,8 +166,9 @@ impl Inventory {
     /// The listing ended; `complete` when every page of it came.
     pub fn end_listing(&mut self, complete: bool) -> Ended {
         let Some(listed) = self.listed.take().filter(|_| complete) else { return Ended::Incomplete };
-        if listed == 0 && self.objects.len() > 0 {
-            return Ended::Empty { known: self.objects.len() };
+        let known = self.objects.len().max(self.expected);
+        if listed == 0 && known > 0 {
+            return Ended::Empty { known };
         }
         let generation = self.generation;
         self.foreign.retain(|_, mark| mark.seen == generation);

@@ -19,6 +19,7 @@ mod keyed;
 mod known;
 pub mod landing;
 pub mod progress;
+pub mod resume;
 
 use std::collections::BTreeMap;
 

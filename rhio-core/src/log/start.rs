@@ -1,6 +1,12 @@
-//! Which logs of an author it is time to read.
+//! In which order logs begin: which epoch a new one has, and which ones it is time to read.
 
 use crate::wire::state::LogState;
+
+/// The epoch of a log that begins now (in milliseconds since the Unix epoch), when `last` is the latest that its author
+/// knows of: greater than that, and than those that it has forgotten.
+pub fn next_epoch(now: u64, last: Option<u64>) -> u64 {
+    now.max(last.map_or(0, |last| last.saturating_add(1)))
+}
 
 /// Logs whose turn it is: they are not done, and every closed log of an earlier epoch in which the same items may stand
 /// is done. So what is held of the earlier one is known, and can be left out, before the later one begins.
@@ -43,6 +49,14 @@ mod tests {
     fn epochs(logs: &[LogState], done: &[u64]) -> Vec<u64> {
         let ready = startable(logs, |log| done.contains(&log.descriptor.epoch));
         ready.into_iter().map(|log| log.descriptor.epoch).collect()
+    }
+
+    #[test]
+    fn an_epoch_is_later_than_the_one_before_whatever_the_clock_says() {
+        assert_eq!(
+            [next_epoch(7, None), next_epoch(7, Some(3)), next_epoch(7, Some(7)), next_epoch(1, Some(9))],
+            [7, 7, 8, 10]
+        );
     }
 
     #[test]

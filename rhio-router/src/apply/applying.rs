@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::OptionFuture;
+use rhio_core::apply::standing::Standing;
 use rhio_core::apply::{Applier, Cursor, Violation, Write};
 use rhio_core::id::{LocalSeq, LogId, OpSeq};
 use rhio_core::log::commit::Commit;
@@ -29,7 +30,7 @@ use rhio_nats::state::{LogSubject, StateError};
 use rhio_net::stream::{FrameReader, FrameWriter, StreamError};
 
 use super::apply_error::{ACK, ApplyError, STALL};
-use super::cursor::{self, Of, Standing};
+use super::cursor::{self, Of};
 use super::subscription::Subscription;
 
 /// How often progress is looked at.
@@ -123,18 +124,16 @@ pub async fn apply(
     let subject = node.state.applied(subscription.author, log, id);
     let disturbed = sink.claim(subject.as_str()).await?;
     let log_filter = descriptor.filter().cloned().ok_or(Violation::Frame("a log that is not about messages"))?;
-    let of = Of { node, subscription, id, descriptor: &descriptor, filter: &log_filter };
+    let of = Of { node, subscription, id, descriptor: &descriptor, sink: &sink };
     let state = known.borrow().iter().find(|state| state.descriptor.id() == log).cloned();
-    if let Some(state) = state.filter(|state| state.closed) {
-        // The author may have forgotten what this node holds beyond the end, so it is not asked for more.
-        let line = cursor::settle(&of, &sink, &descriptor, Position::default()).await?;
-        if state.head.is_none_or(|head| line.cursor.next() > head.seq) {
-            return Ok(log);
-        }
+    if let Some(state) = state
+        && cursor::is_done(&of, &state).await?
+    {
+        return Ok(log);
     }
     let server = sink.server_id();
     let remembered = subscription.written(log, &server);
-    let Standing { cursor, state_seq, found, mut floors } = cursor::load(&of, &sink, disturbed).await?;
+    let Standing { cursor, state_seq, found, mut floors } = cursor::load(&of, disturbed).await?;
     floors.extend(remembered.map(|through| Floor { filter: log_filter.clone(), through }));
     node.state.put_descriptor(&descriptor).await?;
     failpoint::hit("descriptor-stored");

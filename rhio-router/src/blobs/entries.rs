@@ -9,7 +9,7 @@ use rhio_core::wire::CloseCode;
 use rhio_nats::state::LogSubject;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::node::Node;
 use crate::publish::readership::Readership;
@@ -57,6 +57,15 @@ impl Source for Entries {
         warn!(peer = %peer, "{name}: a subscriber holds more of the catalog than this node");
         self.publication.doubted.notify_one();
         CloseCode::Unavailable
+    }
+
+    fn forgotten(&self) {
+        // It was durable, so the state stream is another one now, or has forgotten it: nothing else would tell as long as
+        // the bucket does not change.
+        if self.publication.view().borrow().as_ref().is_some_and(|now| now.log == self.log) {
+            debug!("{}: the state stream lost the catalog's end", self.publication.status.name());
+            self.publication.doubted.notify_one();
+        }
     }
 
     fn watch(&self) -> Self::Watch {

@@ -15,11 +15,12 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use rhio_blobs::bucket::{BucketError, Listed, Page};
 use rhio_core::catalog::inventory::{Ended, Inventory, Observed};
+use rhio_core::catalog::resume::{Catalogs, Commits, Resumed, Wanted, resume};
 use rhio_core::catalog::{Catalog, Entry, Put};
+use rhio_core::id::LogId;
 use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::LogDescriptor;
-use rhio_core::log::operation::Head;
-use rhio_core::log::total::Total;
+use rhio_core::log::operation::Operation;
 use rhio_core::log::writer::Writer;
 use rhio_core::object::ObjectKey;
 use rhio_core::record::Position;
@@ -33,7 +34,7 @@ use crate::node::{Node, now_micros};
 use crate::status::Count;
 use crate::supervise::{self, Duty, Supervised, Verdict};
 use crate::trouble::{Cause, Trouble};
-use rhio_nats::state::{LogSubject, StateError};
+use rhio_nats::state::{StateError, StateReader, StateStore};
 
 use super::importing::{self, ImportError};
 use super::publication::{BucketPublication, Request, View};
@@ -257,49 +258,19 @@ async fn recover<'a>(
     server: &str,
     doubted: bool,
 ) -> Result<Driver<'a>, PublishError> {
-    let mut known = node.state.bucket_logs(node.me, publication.bucket.name()).await?;
-    let last_epoch = known.last().map_or(0, |last| last.epoch);
-    let mut certain = None;
-    if let Some(last) = known.last().filter(|_| !doubted) {
-        let noted = node.state.noted_server(last.id()).await?;
-        if noted.is_some_and(|(noted, _)| noted == server) {
-            certain = known.pop();
-        }
+    let wanted = Wanted { author: node.me, bucket: publication.bucket.name(), doubted, now: now_micros() / 1000 };
+    let found = resume(&Own { node, bucket: publication.bucket.name(), server }, wanted).await?;
+    let Resumed { descriptor, end, inventory, remembered, older, begun } = found;
+    let (name, log) = (publication.status.name(), descriptor.id());
+    if begun {
+        info!("{name}: begins catalog {}", log.short());
+    } else {
+        debug!("{name}: goes on with catalog {}", log.short());
     }
-    let mut remembered = Inventory::default();
-    for descriptor in &known {
-        read(node, &node.state.own(descriptor.id()), &mut remembered).await?;
-    }
-    let mut inventory = Inventory::default();
-    let mut end = End::default();
-    if let Some(descriptor) = &certain {
-        end = read(node, &node.state.own(descriptor.id()), &mut inventory).await?;
-    }
-    let descriptor = match certain {
-        Some(descriptor) if !(end.complete && inventory.worth_new_epoch(&end.total)) => {
-            debug!("{}: goes on with catalog {}", publication.status.name(), descriptor.id().short());
-            descriptor
-        }
-        compacted => {
-            if let Some(descriptor) = compacted {
-                read(node, &node.state.own(descriptor.id()), &mut remembered).await?;
-                known.push(descriptor);
-            }
-            (inventory, end) = (Inventory::default(), End::default());
-            let epoch = (now_micros() / 1000).max(last_epoch + 1);
-            let descriptor = LogDescriptor::bucket(node.me, epoch, publication.bucket.name());
-            node.state.put_descriptor(&descriptor).await?;
-            failpoint::hit("catalog-described");
-            node.state.note_server(descriptor.id(), server, Position::default()).await?;
-            info!("{}: begins catalog {}", publication.status.name(), descriptor.id().short());
-            descriptor
-        }
-    };
     *publication.inventory_mut() = inventory;
     if end.complete {
         publication.set_complete();
     }
-    let log = descriptor.id();
     let writer = Writer::new(node.key.clone(), log, end.head, end.total);
     let view = View { subject: node.state.own(log), descriptor, log, head: end.head, total: end.total, pending: None };
     Ok(Driver {
@@ -310,7 +281,7 @@ async fn recover<'a>(
         complete: end.complete,
         listed: false,
         remembered,
-        older: known,
+        older,
         waiting: VecDeque::new(),
         writer,
         promises: VecDeque::new(),
@@ -321,30 +292,51 @@ async fn recover<'a>(
     })
 }
 
-/// Where a log ends.
-#[derive(Default)]
-struct End {
-    head: Option<Head>,
-    total: Total,
-    state_seq: u64,
-    complete: bool,
+/// This node's catalogs of a bucket.
+struct Own<'a> {
+    node: &'a Node,
+    bucket: &'a str,
+    /// The run of the server that was there when recovery began.
+    server: &'a str,
 }
 
-async fn read(node: &Node, subject: &LogSubject, inventory: &mut Inventory) -> Result<End, StateError> {
-    let mut reader = node.state.read(subject, 1).await?;
-    let mut end = End::default();
-    while let Some(stored) = reader.next().await? {
-        for operation in stored.operations(&node.state)? {
-            for entry in operation.entries() {
-                inventory.apply(entry);
-                end.complete |= *entry == Entry::Complete;
-            }
-            end.total = operation.after();
-            end.head = Some(operation.head());
-        }
-        end.state_seq = stored.seq;
+impl<'a> Catalogs for Own<'a> {
+    type Error = StateError;
+    type Commits = Reader<'a>;
+
+    async fn known(&self) -> Result<Vec<LogDescriptor>, StateError> {
+        self.node.state.bucket_logs(self.node.me, self.bucket).await
     }
-    Ok(end)
+
+    async fn is_certain(&self, log: LogId) -> Result<bool, StateError> {
+        Ok(self.node.state.noted_server(log).await?.is_some_and(|(noted, _)| noted == self.server))
+    }
+
+    async fn read(&self, log: &LogDescriptor) -> Result<Reader<'a>, StateError> {
+        let state = &self.node.state;
+        Ok(Reader { reader: state.read(&state.own(log.id()), 1).await?, state })
+    }
+
+    async fn begin(&self, log: &LogDescriptor) -> Result<(), StateError> {
+        self.node.state.put_descriptor(log).await?;
+        failpoint::hit("catalog-described");
+        self.node.state.note_server(log.id(), self.server, Position::default()).await
+    }
+}
+
+/// Reads one of them.
+struct Reader<'a> {
+    reader: StateReader,
+    state: &'a StateStore,
+}
+
+impl Commits for Reader<'_> {
+    type Error = StateError;
+
+    async fn next(&mut self) -> Result<Option<(u64, Vec<Operation>)>, StateError> {
+        let Some(stored) = self.reader.next().await? else { return Ok(None) };
+        Ok(Some((stored.seq, stored.operations(self.state)?)))
+    }
 }
 
 impl Driver<'_> {
@@ -390,7 +382,10 @@ impl Driver<'_> {
         let ended = self.publication.inventory_mut().end_listing(true);
         match ended {
             Ended::Gone(keys) => {
-                for key in keys {
+                // One that could not be read and was not listed since may be gone, which would never be known otherwise.
+                let due = self.failing.iter().filter(|(_, (_, at))| *at <= Instant::now());
+                let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
+                for key in keys.into_iter().chain(due) {
                     if self.busy.insert(key.clone()) {
                         self.look_for(key);
                     }
@@ -469,6 +464,7 @@ impl Driver<'_> {
                 self.say_gone(key);
             }
             Found::Foreign(listed) => {
+                self.failing.remove(&key);
                 self.busy.remove(&key);
                 self.publication.inventory_mut().exclude(&key, &listed.etag.0);
                 self.say_gone(key);

@@ -114,7 +114,7 @@ async fn seal(node: &Node, publication: &Publication, doubt: Doubt) -> Result<In
     node.state.ensure().await?;
     let source = SourceStream::open(&node.client, &publication.stream, &publication.filter).await?;
     let recovered = find_log(node, publication, &source, doubt).await?;
-    let Recovered { descriptor, tail, after, state_seq, closed } = recovered;
+    let Recovered { descriptor, tail, after, state_seq, closed, .. } = recovered;
     let mut follower = source.follow(node.me, &publication.filter, after.seq.next()).await?;
     let live = Arc::new(LiveLog::new(descriptor.clone(), source, tail));
     if node.server_id() != server {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The crates that are looked at: those of the program, and what tests stand on.
-const CRATES: [&str; 8] =
-    ["rhio-core", "rhio-failpoint", "rhio-nats", "rhio-net", "rhio-blobs", "rhio-router", "rhio", "testkit"];
+const CRATES: [&str; 9] =
+    ["rhio-core", "rhio-failpoint", "rhio-nats", "rhio-net", "rhio-blobs", "rhio-router", "rhio", "testkit", "sim"];
 
 /// A module's path in its crate; the crate's own is empty.
 type Module = Vec<String>;

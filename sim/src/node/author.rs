@@ -1,100 +1,26 @@
 //! The author's side: seals what its stream holds, and lets others read.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use rhio_core::id::{LogId, OpHash};
 use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::LogDescriptor;
-use rhio_core::log::operation::Head;
-use rhio_core::log::session::Refusal;
 use rhio_core::record::SourceRecord;
-use rhio_core::seal::{Sealed, Sealer, Tail};
+use rhio_core::seal::{Sealed, Sealer, Tail, Writable};
 use rhio_core::subject::Filter;
 
-use super::recover::{Start, recover};
+use super::recover::recover;
 use super::serve;
-use super::store::{StoredLog, logs_of, ops_subject, record_of, source};
+use super::shared::{End, Mind, OwnLog, Shared};
+use super::store::{logs_of, ops_subject, record_of, source};
+use crate::base::{MS, SECOND};
 use crate::config::Broken;
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats, Request, Response, Ticket, Which};
-use crate::network::Connection;
-use crate::world::{MS, SECOND};
 
-/// Batches that are kept for readers that follow closely.
-const RING: usize = 4;
 /// How long a process waits that has seen another one at work.
 const STAND_BACK: u64 = 2 * SECOND;
 const PRUNE_EVERY: u64 = 2 * SECOND;
-
-/// Why the author stops sealing, and begins with recovery again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// NATS did not answer, or anything else is in doubt.
-    Doubt,
-    /// Another process with this key is at work.
-    StandBack,
-}
-
-impl From<Lost> for End {
-    fn from(_: Lost) -> Self {
-        Self::Doubt
-    }
-}
-
-/// What a reader may see of an own log.
-#[derive(Clone, Debug)]
-pub struct OwnLog {
-    pub descriptor: LogDescriptor,
-    pub tail: Tail,
-    pub closed: bool,
-}
-
-/// What sealing and the sessions share.
-#[derive(Default)]
-pub struct Shared {
-    /// Counts recoveries. A session ends with the one that it was begun under: what it would send may be forgotten.
-    pub generation: u64,
-    /// NATS, while the logs are in order and may be read.
-    pub nats: Option<Nats>,
-    pub logs: BTreeMap<LogId, OwnLog>,
-    pub ring: VecDeque<Rc<Sealed>>,
-    /// Readers' connections, the latest last.
-    pub conns: Vec<Connection>,
-    /// A reader holds what this node does not have, or something else than it has.
-    pub refused: Option<Refusal>,
-}
-
-impl Shared {
-    fn stop(&mut self) {
-        self.generation += 1;
-        self.nats = None;
-        self.ring.clear();
-        self.logs.clear();
-    }
-
-    fn release(&mut self, sealed: Sealed) {
-        if let Some(log) = self.logs.get_mut(&sealed.operation.log()) {
-            log.tail = Tail::after(&sealed.operation);
-        }
-        self.ring.push_back(Rc::new(sealed));
-        if self.ring.len() > RING {
-            self.ring.pop_front();
-        }
-    }
-}
-
-/// What this process knows of its own doing, to tell another process with its key from itself.
-#[derive(Default)]
-pub struct Mind {
-    pub operations: BTreeSet<OpHash>,
-    pub logs: BTreeSet<LogId>,
-    /// The end of the log that another process wrote, as last seen.
-    pub other: Option<(LogId, Option<Head>)>,
-    /// What a reader said about the log.
-    pub refused: Option<Refusal>,
-}
 
 pub async fn run(cx: Cx, filter: Filter) {
     let shared = Rc::new(RefCell::new(Shared::default()));
@@ -104,12 +30,9 @@ pub async fn run(cx: Cx, filter: Filter) {
         let nats = Nats::connect(&cx).await;
         let end = match recover(&cx, &nats, &filter, &shared, &mut mind).await {
             Ok(start) => {
-                let opened = open(&nats, &shared, &start).await;
+                open(&nats, &shared, &start);
                 cx.touch();
-                match opened {
-                    Ok(()) => seal(&cx, &nats, &shared, &mut mind, start).await,
-                    Err(lost) => lost.into(),
-                }
+                seal(&cx, &nats, &shared, &mut mind, start).await
             }
             Err(end) => end,
         };
@@ -129,20 +52,19 @@ pub async fn run(cx: Cx, filter: Filter) {
 }
 
 /// Shows the logs to readers, now that their ends are certain.
-async fn open(nats: &Nats, shared: &Rc<RefCell<Shared>>, start: &Start) -> Result<(), Lost> {
-    let current = start.descriptor.id();
-    let logs = logs_of(&nats.state(None).await?, start.descriptor.author);
+fn open(nats: &Nats, shared: &Rc<RefCell<Shared>>, start: &Writable) {
     let mut shared = shared.borrow_mut();
-    for StoredLog { descriptor, commits } in logs {
-        let id = descriptor.id();
-        let tail = commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()));
-        shared.logs.insert(id, OwnLog { descriptor, tail, closed: id != current });
+    for state in &start.closed {
+        let tail = Tail { head: state.head, through: state.through, total: state.total };
+        let log = OwnLog { descriptor: state.descriptor.clone(), tail, closed: true };
+        shared.logs.insert(state.descriptor.id(), log);
     }
+    let current = OwnLog { descriptor: start.descriptor.clone(), tail: start.tail, closed: false };
+    shared.logs.insert(start.descriptor.id(), current);
     shared.nats = Some(nats.clone());
-    Ok(())
 }
 
-async fn seal(cx: &Cx, nats: &Nats, shared: &Rc<RefCell<Shared>>, mind: &mut Mind, start: Start) -> End {
+async fn seal(cx: &Cx, nats: &Nats, shared: &Rc<RefCell<Shared>>, mind: &mut Mind, start: Writable) -> End {
     match try_seal(cx, nats, shared, mind, start).await {
         Ok(end) | Err(end) => end,
     }
@@ -153,9 +75,9 @@ async fn try_seal(
     nats: &Nats,
     shared: &Rc<RefCell<Shared>>,
     mind: &mut Mind,
-    start: Start,
+    start: Writable,
 ) -> Result<End, End> {
-    let Start { descriptor, tail, after, mut expected } = start;
+    let Writable { descriptor, tail, after, state_seq: mut expected, .. } = start;
     let (fetch, prune, broken) = cx.with(|w| (w.config.fetch, w.config.prune, w.config.broken));
     let subject = ops_subject(descriptor.author, descriptor.id());
     let mut sealer = Sealer::new(cx.with(|w| w.key(cx.node)), descriptor.clone(), tail, after);
@@ -203,7 +125,7 @@ async fn try_seal(
             }
             for message in messages {
                 (next, more) = (message.seq + 1, true);
-                if source(&descriptor).filter.matches(&message.subject)
+                if source(&descriptor).filter.matches(message.subject.as_bytes())
                     && let Some(record) = record_of(&message, broken == Some(Broken::Echo))
                 {
                     if broken == Some(Broken::ReleaseEarly) {

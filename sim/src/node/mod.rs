@@ -3,9 +3,11 @@
 //! the daemon must keep as well; each stands where it is kept.
 
 mod author;
-mod book;
+mod copies;
+mod goods;
 mod recover;
 mod serve;
+mod shared;
 mod store;
 mod subscriber;
 mod take;
@@ -20,5 +22,12 @@ pub async fn run(cx: Cx) {
     }
     if let Some(filter) = node.publishes {
         cx.spawn(author::run(cx.clone(), filter));
+    }
+    let (authors, readers) = cx.with(|w| (w.config.catalog_authors(), w.config.catalog_readers()));
+    for (_, author) in readers.into_iter().filter(|(reader, _)| *reader == cx.node) {
+        cx.spawn(goods::follower::run(cx.clone(), author));
+    }
+    if authors.contains(&cx.node) {
+        cx.spawn(goods::author::run(cx.clone()));
     }
 }

@@ -1,93 +1,48 @@
-//! What an author does before it seals: see [`rhio_core::seal::recover`] for the decision, this for the evidence.
+//! What an author does before it seals: [`rhio_core::seal::find_log`] decides, this looks and writes for it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rhio_core::id::SourceSeq;
+use rhio_core::id::{LogId, PublicKey, SourceSeq};
 use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::{LogDescriptor, Source};
-use rhio_core::log::session::Refusal;
 use rhio_core::record::Position;
-use rhio_core::seal::{self, Evidence, OwnLog, Plan, SourceEnd, Tail, TailRecord, recover as decide, tail_record};
+use rhio_core::seal::{self, Known, OwnLog, OwnLogs, SourceEnd, Tail, Wanted, Writable, find_log};
 use rhio_core::subject::Filter;
 
-use super::author::{End, Mind, Shared};
+use super::shared::{End, Mind, Shared};
 use super::store::{Stored, StoredLog, descriptor_subject, logs_of, ops_subject, server_subject, source};
 use super::take::Asked;
+use crate::base::MS;
 use crate::config::Broken;
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats, Request, Which};
-use crate::world::MS;
 
-/// Where sealing begins.
-pub struct Start {
-    pub descriptor: LogDescriptor,
-    pub tail: Tail,
-    pub after: Position,
-    pub expected: u64,
-}
-
+/// Finds the log to write to.
 pub async fn recover(
     cx: &Cx,
     nats: &Nats,
     filter: &Filter,
     shared: &Rc<RefCell<Shared>>,
     mind: &mut Mind,
-) -> Result<Start, End> {
-    let (me, broken) = cx.with(|w| (w.public_key(cx.node), w.config.broken));
-    let info = nats.info(Which::Data).await?;
-    let messages = nats.state(None).await?;
-    let logs = logs_of(&messages, me);
-    let last_epoch = logs.iter().map(|log| log.descriptor.epoch).max().unwrap_or_default();
+) -> Result<Writable, End> {
+    let (author, broken, max_closed) = cx.with(|w| (w.public_key(cx.node), w.config.broken, w.config.max_closed));
+    let created = nats.info(Which::Data).await?.created;
     // Logs are sorted: the last one of this life of the stream is the one to continue.
-    let newest = logs.into_iter().rfind(|log| source(&log.descriptor).created == info.created);
+    let logs = logs_of(&nats.state(None).await?, author);
+    let newest = logs.into_iter().rfind(|log| source(&log.descriptor).created == created);
     stand_back(newest.as_ref(), mind)?;
-
-    let refused = mind.refused.take();
-    let mut plan = None;
-    if let Some(mut log) = newest {
-        let id = log.descriptor.id();
-        mind.logs.insert(id);
-        let server = messages.iter().rfind(|m| *m.subject == server_subject(id));
-        let same_server = server.is_some_and(|m| m.payload == nats.server.to_string()) && refused.is_none();
-        let mut all_answered = true;
-        if !same_server && broken != Some(Broken::SkipRecall) {
-            all_answered = take_back(cx, nats, shared, &mut log).await? && refused != Some(Refusal::Diverged);
-        }
+    if let Some(log) = &newest {
+        mind.logs.insert(log.descriptor.id());
         mind.operations.extend(log.operations().values().map(|op| op.hash()));
-        let tail = log.tail();
-        let record = match broken {
-            Some(Broken::SkipTailRecord) => TailRecord::Held,
-            _ => tail_record(&Users(nats), tail).await?,
-        };
-        let decided = decide(Evidence { tail: Some(tail), same_server, all_answered, record });
-        cx.note(|| {
-            format!("author recovers {id:?}: same server {same_server}, all answered {all_answered}, {record:?}")
-        });
-        if let Plan::Continue(tail) = decided {
-            if !same_server {
-                nats.put(&server_subject(id), nats.server.to_string().into(), None).await?;
-            }
-            let expected = log.expected();
-            return Ok(Start { descriptor: log.descriptor, tail, after: tail.through, expected });
-        }
-        plan = Some(decided);
     }
-
-    let first = Evidence { tail: None, same_server: true, all_answered: true, record: TailRecord::Held };
-    let plan = plan.unwrap_or_else(|| decide(first));
-    // Greater than that of every log that this node knows of, and than those that it has forgotten.
-    let epoch = (cx.now() / MS).max(last_epoch + 1);
-    let about = Source { stream: "data".to_owned(), created: info.created, filter: filter.clone() };
-    let descriptor = LogDescriptor::messages(me, epoch, about);
-    let id = descriptor.id();
-    cx.note(|| format!("author begins {id:?}: {plan:?}"));
-    let stored = nats.put(&descriptor_subject(me, id), descriptor.encode(), Some(0)).await?;
-    stored.ok_or(End::Doubt)?;
-    mind.logs.insert(id);
-    nats.put(&server_subject(id), nats.server.to_string().into(), None).await?;
-    let after = Position { seq: SourceSeq(plan.start().0 - 1), time: 0 };
-    Ok(Start { descriptor, tail: Tail::default(), after, expected: 0 })
+    let doubt = mind.refused.take();
+    let about = Source { stream: "data".to_owned(), created, filter: filter.clone() };
+    let wanted = Wanted { author, about, doubt, now: cx.now() / MS, max_closed };
+    let own = Own { cx, nats, shared, author, broken, mind: RefCell::new(mind) };
+    let found = find_log(&own, &Users { nats, broken }, &wanted).await?;
+    cx.note(|| format!("author writes to {:?}: {:?}", found.descriptor.id(), found.origin));
+    Ok(found)
 }
 
 /// A process that was at work before and finds at the end of the log what it did not write has company. It waits; when
@@ -105,61 +60,137 @@ fn stand_back(newest: Option<&StoredLog>, mind: &mut Mind) -> Result<(), End> {
     Err(End::StandBack)
 }
 
-/// Asks every reader for what it holds beyond the end of the log, and appends it. Returns whether all answered.
-async fn take_back(cx: &Cx, nats: &Nats, shared: &Rc<RefCell<Shared>>, log: &mut StoredLog) -> Result<bool, End> {
-    let descriptor = log.descriptor.clone();
-    let mut tail = log.tail();
-    let mut all = true;
-    for reader in cx.with(|w| w.config.readers(cx.node)) {
-        nats.check()?;
-        let mut asked = Asked::new(cx, shared, reader);
-        let mut own = Own { cx, nats, log };
-        let answer = seal::take_back(&descriptor, &mut tail, &mut asked, &mut own).await?;
-        cx.note(|| format!("reader {reader} answers: {answer:?}"));
-        all &= answer.is_settled();
-    }
-    Ok(all)
-}
-
-/// The author's log in the state stream.
+/// This node's logs in its state stream, and their readers.
 struct Own<'a> {
     cx: &'a Cx,
     nats: &'a Nats,
-    log: &'a mut StoredLog,
+    shared: &'a Rc<RefCell<Shared>>,
+    author: PublicKey,
+    broken: Option<Broken>,
+    mind: RefCell<&'a mut Mind>,
 }
 
-impl OwnLog for Own<'_> {
+impl OwnLogs for Own<'_> {
+    type Error = End;
+
+    async fn descriptors(&self) -> Result<Vec<LogDescriptor>, End> {
+        let logs = logs_of(&self.nats.state(None).await?, self.author);
+        let mut descriptors: Vec<_> = logs.into_iter().map(|log| log.descriptor).collect();
+        descriptors.sort_by_key(|descriptor| descriptor.epoch);
+        Ok(descriptors)
+    }
+
+    async fn end(&self, log: &LogDescriptor) -> Result<Option<(Tail, u64)>, End> {
+        let commits = self.nats.state(Some(ops_subject(self.author, log.id()))).await?;
+        let last = commits.last().map(Stored::read);
+        Ok(last.map(|stored| (Tail::after(stored.last()), stored.seq)))
+    }
+
+    async fn noted(&self, log: LogId) -> Result<Option<Position>, End> {
+        let notes = self.nats.state(Some(server_subject(log))).await?;
+        let Some(note) = notes.last() else { return Ok(None) };
+        let text = String::from_utf8_lossy(&note.payload).into_owned();
+        let mut numbers = text.split(' ').map(|part| part.parse::<u64>().expect("a note of ours"));
+        let mut number = || numbers.next().expect("three numbers");
+        let (server, seq, time) = (number(), SourceSeq(number()), number());
+        Ok((server == self.nats.server).then_some(Position { seq, time }))
+    }
+
+    async fn note(&self, log: LogId, after: Position) -> Result<(), End> {
+        let note = format!("{} {} {}", self.nats.server, after.seq, after.time);
+        self.nats.put(&server_subject(log), note.into(), None).await?;
+        Ok(())
+    }
+
+    async fn describe(&self, log: &LogDescriptor) -> Result<(), End> {
+        let stored = self.nats.put(&descriptor_subject(self.author, log.id()), log.encode(), Some(0)).await?;
+        self.mind.borrow_mut().logs.insert(log.id());
+        stored.map(|_| ()).ok_or(End::Doubt)
+    }
+
+    async fn forget(&self, log: &LogDescriptor) -> Result<(), End> {
+        let id = log.id();
+        self.cx.note(|| format!("author forgets {id:?}"));
+        for subject in [ops_subject(self.author, id), server_subject(id), descriptor_subject(self.author, id)] {
+            self.nats.purge(&subject, u64::MAX).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_back(&self, log: &mut Known) -> Result<bool, End> {
+        if self.broken == Some(Broken::SkipRecall) {
+            return Ok(true);
+        }
+        let mut all = true;
+        for reader in self.cx.with(|w| w.config.readers(self.cx.node)) {
+            self.nats.check()?;
+            let mut asked = Asked::new(self.cx, self.shared, reader);
+            let mut appending = Appending { own: self, log: log.descriptor.id(), last: &mut log.state_seq };
+            let answer = seal::take_back(&log.descriptor, &mut log.tail, &mut asked, &mut appending).await?;
+            self.cx.note(|| format!("reader {reader} answers: {answer:?}"));
+            all &= answer.is_settled();
+        }
+        Ok(all)
+    }
+}
+
+/// The end of the log that operations are taken back into.
+struct Appending<'a, 'b> {
+    own: &'a Own<'b>,
+    log: LogId,
+    last: &'a mut u64,
+}
+
+impl OwnLog for Appending<'_, '_> {
     type Error = End;
 
     async fn append(&mut self, commit: Commit) -> Result<(), End> {
-        let (author, id) = (self.log.descriptor.author, self.log.descriptor.id());
-        let expected = Some(self.log.expected());
-        let stored = self.nats.put(&ops_subject(author, id), commit.encode(), expected).await?;
-        let seq = stored.ok_or(End::Doubt)?;
-        let stored = Stored::of(seq, self.cx.now(), commit);
-        self.cx.note(|| format!("author takes back operation {} of {id:?}", stored.last().seq()));
-        self.log.commits.push(stored);
+        let Own { cx, nats, author, mind, .. } = self.own;
+        let stored = nats.put(&ops_subject(*author, self.log), commit.encode(), Some(*self.last)).await?;
+        *self.last = stored.ok_or(End::Doubt)?;
+        let stored = Stored::of(*self.last, cx.now(), commit);
+        cx.note(|| format!("author takes back operation {} of {:?}", stored.last().seq(), self.log));
+        mind.borrow_mut().operations.insert(stored.last().hash());
         Ok(())
     }
 }
 
 /// The users' stream, to be asked about the end of a log.
-struct Users<'a>(&'a Nats);
+struct Users<'a> {
+    nats: &'a Nats,
+    broken: Option<Broken>,
+}
+
+impl Users<'_> {
+    /// The driver says that all is well, whatever the stream holds.
+    fn lies(&self) -> bool {
+        self.broken == Some(Broken::SkipTailRecord)
+    }
+}
 
 impl SourceEnd for Users<'_> {
     type Error = Lost;
 
     async fn first_after(&self, time: u64) -> Result<Option<SourceSeq>, Lost> {
-        let later = self.0.messages(Request::After(time)).await?;
+        if self.lies() {
+            return Ok(None);
+        }
+        let later = self.nats.messages(Request::After(time)).await?;
         Ok(later.first().map(|message| SourceSeq(message.seq)))
     }
 
     async fn last(&self) -> Result<SourceSeq, Lost> {
-        Ok(SourceSeq(self.0.info(Which::Data).await?.last))
+        if self.lies() {
+            return Ok(SourceSeq(u64::MAX));
+        }
+        Ok(SourceSeq(self.nats.info(Which::Data).await?.last))
     }
 
     async fn time_of(&self, seq: SourceSeq) -> Result<Option<u64>, Lost> {
-        let there = self.0.messages(Request::Get(Which::Data, seq.0)).await?;
+        if self.lies() {
+            return Ok(None);
+        }
+        let there = self.nats.messages(Request::Get(Which::Data, seq.0)).await?;
         Ok(there.first().map(|message| message.time))
     }
 }

@@ -11,7 +11,7 @@ use rhio_core::record::{CanonicalRecord, SourceRecord};
 use rhio_core::select::{Selected, Selection};
 use rhio_core::wire::{Batch, CloseCode, Frame, LogState, Pull, Slot, Want};
 
-use super::author::Shared;
+use super::shared::Shared;
 use super::store::{Stored, ops_subject, record_of, source};
 use crate::config::Broken;
 use crate::exec::Cx;
@@ -63,7 +63,7 @@ async fn watch(cx: &Cx, conn: &Connection, wire: &Wire, shared: &Rc<RefCell<Shar
     let mut told = None;
     while conn.check().is_ok() {
         if shared.borrow().nats.is_some() && wire.has_room() {
-            let state = |log: &super::author::OwnLog| LogState {
+            let state = |log: &super::shared::OwnLog| LogState {
                 descriptor: log.descriptor.clone(),
                 closed: log.closed,
                 head: log.tail.head,

@@ -2,13 +2,16 @@
 //!
 //! | subject | what the messages hold |
 //! | --- | --- |
-//! | `ops.<author>.<log>` | the log: [`Commit`]s; for a subscriber, the last one is the cursor |
+//! | `ops.<author>.<log>` | an own log: [`Commit`]s |
+//! | `ops.<author>.<log>.<created>` | a subscriber's copy, by when its local stream was created; the last one is the cursor |
+//! | `ops.<author>.<log>.copy` | a subscriber's copy of a catalog |
+//! | `landed.<log>` | which entries of a catalog are settled |
 //! | `log.<author>.<log>` | the log's descriptor |
-//! | `server.<log>` | which run of the NATS server the author of the log knew when it last made sure of its end |
-//! | `local.<author>` | when the local stream was created that the author's messages are written to |
+//! | `server.<log>` | which run of the NATS server the author of the log knew when it last made sure of its end, and where |
 
 use std::collections::BTreeMap;
 
+use rhio_core::apply::standing::Committed;
 use rhio_core::apply::{Cursor, Outgoing};
 use rhio_core::codec::Reader;
 use rhio_core::headers;
@@ -17,7 +20,6 @@ use rhio_core::log::commit::Commit;
 use rhio_core::log::descriptor::{LogDescriptor, Source};
 use rhio_core::log::operation::Operation;
 use rhio_core::record::{CanonicalRecord, Position, SourceRecord};
-use rhio_core::seal::Tail;
 
 use crate::jetstream::Message;
 
@@ -33,8 +35,16 @@ pub fn server_subject(log: LogId) -> String {
     format!("server.{log}")
 }
 
-pub fn local_subject(author: PublicKey) -> String {
-    format!("local.{author}")
+pub fn copy_subject(author: PublicKey, log: LogId, created: u64) -> String {
+    format!("{}.{created}", ops_subject(author, log))
+}
+
+pub fn catalog_copy_subject(author: PublicKey, log: LogId) -> String {
+    format!("{}.copy", ops_subject(author, log))
+}
+
+pub fn landed_subject(log: LogId) -> String {
+    format!("landed.{log}")
 }
 
 /// One commit in the state stream.
@@ -63,15 +73,17 @@ impl Stored {
         self.operations.last().expect("a commit is never empty")
     }
 
-    pub fn cursor(&self) -> Cursor {
+    /// Where a subscriber stands with it.
+    pub fn committed(&self) -> Committed {
         let (last, commit) = (self.last(), &self.commit);
-        Cursor {
+        let cursor = Cursor {
             head: Some(last.head()),
             through: last.through(),
             total: last.after(),
             local: commit.local,
             gone: commit.gone,
-        }
+        };
+        Committed { seq: self.seq, time: self.time, cursor }
     }
 }
 
@@ -83,33 +95,43 @@ pub struct StoredLog {
 }
 
 impl StoredLog {
-    /// Where it ends.
-    pub fn tail(&self) -> Tail {
-        self.commits.last().map_or_else(Tail::default, |stored| Tail::after(stored.last()))
-    }
-
-    /// Sequence number of the last message on its subject.
-    pub fn expected(&self) -> u64 {
-        self.commits.last().map_or(0, |stored| stored.seq)
-    }
-
     /// Every operation that is stored, also those of commits that were taken back.
     pub fn operations(&self) -> BTreeMap<OpSeq, &Operation> {
         self.commits.iter().flat_map(|stored| &stored.operations).map(|op| (op.seq(), op)).collect()
     }
 }
 
-/// An author's logs in the state stream, by stream life and epoch.
-pub fn logs_of(messages: &[Message], author: PublicKey) -> Vec<StoredLog> {
+/// The descriptors of an author's logs about messages in the state stream, oldest epoch first.
+pub fn descriptors_of(messages: &[Message], author: PublicKey) -> Vec<LogDescriptor> {
+    let mut logs = all_of(messages, author);
+    logs.retain(|log| log.source().is_some());
+    logs
+}
+
+/// The descriptors of an author's catalogs in the state stream, oldest epoch first.
+pub fn catalogs_of(messages: &[Message], author: PublicKey) -> Vec<LogDescriptor> {
+    let mut logs = all_of(messages, author);
+    logs.retain(|log| log.bucket_name().is_some());
+    logs
+}
+
+fn all_of(messages: &[Message], author: PublicKey) -> Vec<LogDescriptor> {
     let prefix = format!("log.{author}.");
-    let mut logs = Vec::new();
-    for message in messages.iter().filter(|message| message.subject.starts_with(&prefix)) {
-        let mut reader = Reader::new(message.payload.clone());
-        let descriptor = LogDescriptor::read(&mut reader).expect("a descriptor of ours");
+    let described = messages.iter().filter(|message| message.subject.starts_with(&prefix));
+    let read = |message: &Message| LogDescriptor::read(&mut Reader::new(message.payload.clone()));
+    let mut logs: Vec<_> = described.map(|message| read(message).expect("a descriptor of ours")).collect();
+    logs.sort_by_key(|log| log.epoch);
+    logs
+}
+
+/// An author's own logs in its state stream, by stream life and epoch.
+pub fn logs_of(messages: &[Message], author: PublicKey) -> Vec<StoredLog> {
+    let stored = |descriptor: LogDescriptor| {
         let subject = ops_subject(author, descriptor.id());
         let commits = messages.iter().filter(|m| *m.subject == *subject).map(Stored::read).collect();
-        logs.push(StoredLog { descriptor, commits });
-    }
+        StoredLog { descriptor, commits }
+    };
+    let mut logs: Vec<_> = descriptors_of(messages, author).into_iter().map(stored).collect();
     logs.sort_by_key(|log| (source(&log.descriptor).created, log.descriptor.epoch));
     logs
 }
@@ -148,6 +170,6 @@ pub fn record_of(message: &Message, echo: bool) -> Option<SourceRecord> {
         return None;
     }
     let position = Position { seq: SourceSeq(message.seq), time: message.time };
-    let record = CanonicalRecord::encode(&message.subject, b"", &message.payload).expect("a plain message");
+    let record = CanonicalRecord::encode(message.subject.as_bytes(), b"", &message.payload).expect("a plain message");
     Some(SourceRecord { position, record })
 }

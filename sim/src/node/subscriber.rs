@@ -1,47 +1,25 @@
 //! The subscriber's side: pulls an author's logs, one after another, and applies them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use rhio_core::apply::standing::{Copies, Standing, is_done, load, settle};
 use rhio_core::apply::{Applier, Write};
-use rhio_core::id::{LocalSeq, LogId, PublicKey};
+use rhio_core::id::{LocalSeq, LogId};
 use rhio_core::log::descriptor::LogDescriptor;
 use rhio_core::log::operation::Head;
+use rhio_core::log::start::startable;
+use rhio_core::record::Position;
 use rhio_core::subject::Filter;
 use rhio_core::wire::{Frame, Interest, LogState};
 
-use super::book::Book;
-use super::store::{headers_of, ops_subject, source};
+use super::copies::{End, Of};
+use super::store::{descriptor_subject, headers_of, source};
 use super::take;
+use crate::base::{MS, NodeId, SECOND};
 use crate::config::Broken;
 use crate::exec::Cx;
-use crate::nats::{Lost, Nats, Request, Response, Ticket, Which};
-use crate::network::{Closed, Connection, SILENCE, Wire};
-use crate::world::{MS, NodeId, SECOND};
-
-/// Why a session ended. Whatever it was, the next one begins with what is stored.
-#[derive(Debug)]
-enum End {
-    Nats,
-    Network,
-    Stalled,
-    Refused,
-    /// The local stream is another one.
-    Recreated,
-    /// Another process with this key commits too.
-    StandBack,
-}
-
-impl From<Lost> for End {
-    fn from(_: Lost) -> Self {
-        Self::Nats
-    }
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        Self::Network
-    }
-}
+use crate::nats::{Nats, Request, Response, Ticket, Which};
+use crate::network::{Connection, SILENCE, Wire};
 
 pub async fn run(cx: Cx, author: NodeId, filter: Filter) {
     loop {
@@ -55,32 +33,26 @@ pub async fn run(cx: Cx, author: NodeId, filter: Filter) {
 }
 
 async fn session(cx: &Cx, nats: &Nats, author: NodeId, filter: &Filter) -> Result<(), End> {
-    let key = cx.with(|w| w.public_key(author));
+    let (key, broken) = cx.with(|w| (w.public_key(author), w.config.broken));
     // The users' stream knows no compare-and-set, so two must never write to it, nor one that is dead to the other.
-    if cx.with(|w| w.config.broken) != Some(Broken::SkipClaim) && !nats.claim(author) {
+    if broken != Some(Broken::SkipClaim) && !nats.claim(author) {
         return Err(End::StandBack);
     }
-    // The connection comes last, so that nothing of an author is under way when its recall is answered from the book.
+    // The connection comes last, so that nothing of an author is under way when its recall is answered.
     let created = nats.info(Which::Data).await?.created;
-    let mut book = Book::open(cx, nats, key, created).await?.ok_or(End::StandBack)?;
     let conn = Connection::dial(cx, author).await?;
-    let result = follow(cx, nats, &conn, (key, filter), &mut book, created).await;
+    let of = Of { cx, nats, author: key, filter, created, broken };
+    let result = follow(&of, &conn).await;
     conn.close();
     result
 }
 
-async fn follow(
-    cx: &Cx,
-    nats: &Nats,
-    conn: &Connection,
-    (author, filter): (PublicKey, &Filter),
-    book: &mut Book,
-    created: u64,
-) -> Result<(), End> {
-    let broken = cx.with(|w| w.config.broken);
+async fn follow(of: &Of<'_>, conn: &Connection) -> Result<(), End> {
+    let Of { cx, nats, author, created, broken, .. } = *of;
     let watch = conn.open();
-    watch.send(&Frame::Watch(Interest::Messages(filter.clone())));
+    watch.send(&Frame::Watch(Interest::Messages(of.filter.clone())));
     let mut listed: Vec<LogState> = Vec::new();
+    let mut done: BTreeSet<LogId> = BTreeSet::new();
     let mut active: Option<Active> = None;
     let mut progress = cx.now();
     let mut tick = 0;
@@ -106,42 +78,48 @@ async fn follow(
                 active.finish(cx, nats).await?;
             }
             take::answer(cx, nats, author, &wire).await?;
-            *book = Book::open(cx, nats, author, created).await?.ok_or(End::StandBack)?;
             progress = cx.now();
         }
-        let picked = book.pick(&listed, broken).map(|state| state.descriptor.id());
-        if let Some(running) = &active
-            && picked != Some(running.id)
-            && running.applier.is_idle()
-        {
-            running.wire.finish();
-            active = None;
-        }
-        match (&mut active, book.pick(&listed, broken)) {
-            (Some(running), _) => {
-                if running.step(cx, nats).await? {
-                    progress = cx.now();
-                    book.enter(running.id, running.applier.durable(), running.expected);
-                }
-            }
-            (None, Some(state)) => {
-                book.note(nats, &state.descriptor).await?;
-                active = Some(Active::start(cx, nats, conn, book, &state.descriptor, filter).await?);
+        if let Some(running) = &mut active {
+            if running.step(cx, nats).await? {
                 progress = cx.now();
+            }
+            // Where its author lists it no more, its messages may come through another log, which begins where it ends.
+            let state = listed.iter().find(|state| state.descriptor.id() == running.id).ok_or(End::Refused)?;
+            if running.applier.is_idle() && is_done(state, &running.applier.durable()) {
+                done.insert(running.id);
+                running.wire.finish();
+                active = None;
                 continue;
             }
-            (None, None) => {}
+        } else if let Some(state) = pick(&listed, &done, broken) {
+            active = Active::start(of, conn, state).await?;
+            if active.is_none() {
+                done.insert(state.descriptor.id());
+            }
+            progress = cx.now();
+            continue;
         }
         // A link on which nothing moves although there is more to come, or where nobody speaks at all.
-        let behind = listed.iter().any(|state| {
-            let held = book.cursor(state.descriptor.id()).0.head.map(|head| head.seq);
-            state.head.map(|head| head.seq) > held && Some(state.descriptor.id()) == picked
+        let behind = active.as_ref().is_some_and(|running| {
+            let held = running.applier.durable().head.map(|head| head.seq);
+            listed.iter().any(|s| s.descriptor.id() == running.id && s.head.map(|head| head.seq) > held)
         });
         if (behind || listed.is_empty()) && cx.now() > progress + SILENCE {
             return Err(End::Stalled);
         }
         cx.changed().await;
     }
+}
+
+/// The log to pull: of those whose turn it is, the latest.
+fn pick<'a>(listed: &'a [LogState], done: &BTreeSet<LogId>, broken: Option<Broken>) -> Option<&'a LogState> {
+    let is_done = |state: &LogState| done.contains(&state.descriptor.id());
+    let mut ready = startable(listed, is_done);
+    if broken == Some(Broken::SkipTurn) {
+        ready = listed.iter().filter(|state| !is_done(state)).collect();
+    }
+    ready.into_iter().max_by_key(|state| (source(&state.descriptor).created, state.descriptor.epoch))
 }
 
 /// An operation whose records are under way.
@@ -166,33 +144,33 @@ struct Active {
 }
 
 impl Active {
-    async fn start(
-        cx: &Cx,
-        nats: &Nats,
-        conn: &Connection,
-        book: &Book,
-        descriptor: &LogDescriptor,
-        filter: &Filter,
-    ) -> Result<Self, End> {
-        let broken = cx.with(|w| w.config.broken);
+    /// Pulls a log. `None` when it has nothing more to give.
+    async fn start(of: &Of<'_>, conn: &Connection, state: &LogState) -> Result<Option<Self>, End> {
+        let Of { cx, nats, broken, .. } = *of;
+        let descriptor = &state.descriptor;
         let id = descriptor.id();
-        let (mut cursor, expected) = book.cursor(id);
-        if broken != Some(Broken::OneLogOnly) {
-            cursor.local = book.local(descriptor);
+        if state.closed && is_done(state, &settle(of, of, descriptor, Position::default()).await?.cursor) {
+            return Ok(None);
         }
-        let found = match broken {
-            Some(Broken::SkipScan) => Default::default(),
-            _ => book.find(cx, nats, descriptor).await?,
-        };
-        let floors = if broken == Some(Broken::IgnoreFloors) { vec![] } else { book.floors(descriptor) };
+        let Standing { mut cursor, state_seq: expected, found, mut floors } = load(of, of, descriptor, false).await?;
+        if broken == Some(Broken::OneLogOnly) {
+            cursor.local = of.last(descriptor).await?.map_or(LocalSeq(0), |commit| commit.cursor.local);
+        }
+        if broken == Some(Broken::IgnoreFloors) {
+            floors.clear();
+        }
+        // Refused when it is there: as good.
+        nats.put(&descriptor_subject(descriptor.author, id), descriptor.encode(), Some(0)).await?;
         cx.note(|| format!("pulls {id:?} from {:?}, found {found:?}, floors {floors:?}", cursor.next()));
         let log = (descriptor.author, id, source(descriptor).filter.clone());
-        let applier = Applier::new(log, filter.clone(), floors, cursor, found);
+        let applier = Applier::new(log, of.filter.clone(), floors, cursor, found);
         let wire = conn.open();
         wire.send(&Frame::Pull(applier.pull()));
-        let (subject, descriptor) = (ops_subject(descriptor.author, id), descriptor.clone());
+        let (subject, descriptor) = (of.subject(id), descriptor.clone());
         let (writing, committing, last_staged, written) = (VecDeque::new(), None, None, cursor.local);
-        Ok(Self { id, descriptor, applier, wire, subject, expected, writing, committing, last_staged, written })
+        let active =
+            Self { id, descriptor, applier, wire, subject, expected, writing, committing, last_staged, written };
+        Ok(Some(active))
     }
 
     /// Does what can be done now. Returns whether a commit was stored.

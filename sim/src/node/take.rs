@@ -7,12 +7,12 @@ use rhio_core::id::PublicKey;
 use rhio_core::seal::{Given, Holder};
 use rhio_core::wire::{Batch, Frame, Pull, Want};
 
-use super::author::Shared;
+use super::shared::Shared;
 use super::store::{Stored, ops_subject};
+use crate::base::{MS, NodeId, SECOND};
 use crate::exec::Cx;
 use crate::nats::{Lost, Nats};
 use crate::network::{Connection, Wire};
-use crate::world::{MS, NodeId, SECOND};
 
 /// How long an author waits for one reader.
 const PATIENCE: u64 = 2 * SECOND;
@@ -78,7 +78,10 @@ impl Holder for Asked<'_> {
 /// now, it will not store. Commits that were taken back later count too: their operations were signed and seen.
 pub async fn answer(cx: &Cx, nats: &Nats, author: PublicKey, wire: &Wire) -> Result<(), Lost> {
     let Ok(Some(Frame::Pull(Pull { log, next, want: Want::Settle, .. }))) = wire.receive() else { return Ok(()) };
-    let messages = nats.state(Some(ops_subject(author, log))).await?;
+    // One for each life of the local stream; each may have got further than the others.
+    let copies = format!("{}.", ops_subject(author, log));
+    let mut messages = nats.state(None).await?;
+    messages.retain(|message| message.subject.starts_with(&copies));
     let stored: Vec<_> = messages.iter().map(Stored::read).collect();
     let mut operations: Vec<_> = stored.iter().flat_map(|stored| &stored.operations).collect();
     operations.sort_by_key(|op| op.seq());

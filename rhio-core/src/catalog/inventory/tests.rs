@@ -185,3 +185,22 @@ fn a_log_that_is_mostly_outdated_is_worth_a_new_one() {
 fn an_object_takes_few_bytes() {
     assert!(size_of::<Option<(ObjectKey, Object)>>() <= 112);
 }
+
+#[test]
+fn an_empty_listing_proves_nothing_in_an_epoch_that_has_not_said_what_the_one_before_knew() {
+    let list = |inventory: &mut Inventory| {
+        inventory.begin_listing();
+        inventory.end_listing(true)
+    };
+    let mut inventory = Inventory::new();
+    assert_eq!(list(&mut inventory), Ended::Gone(vec![]), "a bucket that is published for the first time");
+    inventory.expect(2);
+    assert_eq!(list(&mut inventory), Ended::Empty { known: 2 });
+    inventory.apply(&put("a", 1));
+    inventory.apply(&Entry::Delete(key("a")));
+    assert_eq!(list(&mut inventory), Ended::Empty { known: 2 });
+    inventory.apply(&Entry::Complete);
+    assert_eq!(list(&mut inventory), Ended::Gone(vec![]));
+    inventory.expect(2);
+    assert_eq!(list(&mut inventory), Ended::Gone(vec![]), "everything was said before");
+}

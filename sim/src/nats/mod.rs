@@ -11,104 +11,20 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::base::{MS, NodeId, ProcId, SECOND, US, name};
 use crate::exec::Cx;
+use crate::history::operations_of;
 use crate::jetstream::{Message, Stream};
-use crate::world::{MS, NodeId, ProcId, SECOND, US, World, name};
+use crate::world::World;
+
+pub mod clients;
+
+pub use clients::{Info, Lost, Request, Response, Which};
+
+use clients::{Client, ClientId, RequestId};
 
 /// How long a request waits for its answer.
 const TIMEOUT: u64 = SECOND;
-
-/// No answer: whether the request was carried out is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
-
-/// One of a cluster's two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The users'.
-    Data,
-    /// rhio's own.
-    State,
-}
-
-/// What is asked.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub enum Request {
-    Info(Which),
-    /// The message with this number.
-    Get(Which, u64),
-    /// The first message of the users' stream that was stored after this time.
-    After(u64),
-    /// Messages from a number on; of one subject, when one is named.
-    Read {
-        which: Which,
-        from: u64,
-        max: usize,
-        subject: Option<String>,
-    },
-    Append {
-        which: Which,
-        subject: String,
-        headers: Vec<(String, String)>,
-        payload: Bytes,
-        expected: Option<u64>,
-    },
-    Delete(Which, u64),
-}
-
-/// What is answered.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub enum Response {
-    Info(Info),
-    Messages(Vec<Message>, Info),
-    Stored(u64),
-    /// The compare-and-set failed.
-    Refused,
-    Deleted,
-}
-
-/// What a stream says of itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Info {
-    /// When it was created.
-    pub created: u64,
-    /// The first sequence number that is there.
-    pub first: u64,
-    /// The last one that was given.
-    pub last: u64,
-}
-
-type ClientId = u64;
-type RequestId = u64;
-
-/// A connection.
-#[derive(Debug)]
-pub struct Client {
-    /// Whose.
-    pub proc: ProcId,
-    /// Where to.
-    pub site: NodeId,
-    pending: VecDeque<(RequestId, Request)>,
-    answers: BTreeMap<RequestId, Result<Response, Lost>>,
-    /// When the last request that was sent will be carried out.
-    busy: u64,
-    broken: bool,
-    /// The process has noticed.
-    lost: bool,
-    /// A message was stored in the users' stream since the process last looked.
-    news: bool,
-    /// What this connection alone may write.
-    claim: Option<NodeId>,
-}
-
-/// All connections.
-#[derive(Debug, Default)]
-pub struct Clients {
-    all: BTreeMap<ClientId, Client>,
-    next: u64,
-}
 
 impl World {
     fn connect(&mut self, proc: ProcId, site: NodeId) -> Option<(ClientId, u64)> {
@@ -218,6 +134,13 @@ impl World {
                 }
                 Response::Deleted
             }
+            Request::Purge(subject, below) => {
+                for message in self.sites[site].state.purge(&subject, below) {
+                    self.history.state_gone(site, &message);
+                }
+                self.note(|| format!("NATS {}: purges {subject} below {below}", name(site)));
+                Response::Deleted
+            }
         }
     }
 
@@ -239,6 +162,9 @@ impl World {
     pub fn stored(&mut self, site: NodeId, which: Which, message: &Message) {
         if which == Which::State {
             self.history.state_stored(site, message, &self.sites);
+            for operation in operations_of(message) {
+                self.goods.signed(site, message, operation.author(), operation.entries());
+            }
             return;
         }
         self.history.data_stored(site, message);
@@ -250,6 +176,14 @@ impl World {
         for proc in procs {
             let delay = self.rng.between(50 * US, 2 * MS);
             self.after(delay, move |w| w.wake(proc));
+        }
+    }
+
+    /// A message went away from a state stream against rhio's will.
+    pub fn state_gone(&mut self, site: NodeId, message: &Message) {
+        self.history.state_gone(site, message);
+        for operation in operations_of(message) {
+            self.goods.forgotten(site, operation.author(), operation.entries());
         }
     }
 
@@ -388,6 +322,11 @@ impl Nats {
     /// Everything that the state stream has under a subject.
     pub async fn state(&self, subject: Option<String>) -> Result<Vec<Message>, Lost> {
         self.messages(Request::Read { which: Which::State, from: 0, max: usize::MAX, subject }).await
+    }
+
+    /// Drops what the state stream has under a subject below a number.
+    pub async fn purge(&self, subject: &str, below: u64) -> Result<(), Lost> {
+        self.call(Request::Purge(subject.to_owned(), below)).await.map(|_| ())
     }
 
     /// Appends to the state stream behind the message `expected` of the subject.

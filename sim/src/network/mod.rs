@@ -5,13 +5,18 @@
 //! Not modelled: authentication (a connection is from whom it says), and frames that were tampered with (unit tests of
 //! the applier do that).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use rhio_core::wire::{Frame, FrameHeader, HEADER_LEN};
 
+use crate::base::{MS, NodeId, ProcId, SECOND, US, name};
 use crate::exec::Cx;
-use crate::world::{MS, NodeId, ProcId, SECOND, US, World, name};
+use crate::world::World;
+
+pub mod links;
+
+use links::{Conn, Stream};
 
 /// Frames that may be under way or unread on one stream and direction.
 const WINDOW: usize = 6;
@@ -19,45 +24,6 @@ const WINDOW: usize = 6;
 /// The stream or the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
-
-/// A connection.
-#[derive(Debug)]
-pub struct Conn {
-    /// Who dialled, and who was dialled.
-    pub procs: [ProcId; 2],
-    /// Whose they are.
-    pub nodes: [NodeId; 2],
-    broken: bool,
-    noticed: [bool; 2],
-    opened: [VecDeque<u64>; 2],
-}
-
-#[derive(Debug, Default)]
-struct Pipe {
-    flying: usize,
-    arrived: VecDeque<Option<Bytes>>,
-    busy: u64,
-    /// How many frames still arrive after the connection broke.
-    grace: usize,
-}
-
-#[derive(Debug)]
-struct Stream {
-    conn: u64,
-    /// One per direction, named by who reads.
-    pipes: [Pipe; 2],
-}
-
-/// All connections.
-#[derive(Debug, Default)]
-pub struct Network {
-    conns: BTreeMap<u64, Conn>,
-    streams: BTreeMap<u64, Stream>,
-    incoming: BTreeMap<ProcId, VecDeque<u64>>,
-    /// Pairs of nodes that can't reach each other.
-    pub parted: Vec<(NodeId, NodeId)>,
-    next: u64,
-}
 
 impl World {
     fn dial(&mut self, proc: ProcId, from: NodeId, to: NodeId) -> Option<u64> {
