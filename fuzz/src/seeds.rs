@@ -67,7 +67,8 @@ pub fn bodies() -> Vec<Vec<u8>> {
 }
 
 pub fn records() -> Vec<Vec<u8>> {
-    let block = b"NATS/1.0\r\nNats-Msg-Id: 1\r\na: 1\r\na: \r\nb:x y\r\nx-rhio-Source: v\r\nnats-expected-stream: S\r\n\r\n";
+    let block =
+        b"NATS/1.0\r\nNats-Msg-Id: 1\r\na: 1\r\na: \r\nb:x y\r\nx-rhio-Source: v\r\nnats-expected-stream: S\r\n\r\n";
     let rich = CanonicalRecord::encode("a.b.c", block, &[7; 40]).expect("a record");
     let all = sealed().flat_map(|sealed| sealed.records).map(|record| record.record);
     let mut seeds: Vec<_> = all.map(|record| record.as_bytes().to_vec()).collect();

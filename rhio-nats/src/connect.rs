@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::rustls;
-use async_nats::{Auth, AuthError, ClientError, ConnectErrorKind, ConnectOptions, Event, Server, ServerError};
 use super::client::Client;
 use super::fault::is_refusal;
 use super::raw::auth::section;
 pub use super::raw::connect::ConnectError;
 use super::raw::exchange::Pool;
 use super::settings::{Credentials, Nats, Tls};
+use async_nats::rustls;
+use async_nats::{Auth, AuthError, ClientError, ConnectErrorKind, ConnectOptions, Event, Server, ServerError};
 
 /// Longest wait between two attempts to reconnect.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);

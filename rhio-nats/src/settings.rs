@@ -104,6 +104,9 @@ pub struct State {
     pub replicas: u8,
     /// Its storage, for when rhio creates it. Default file.
     pub storage: Storage,
+    /// The bytes that it may take, for when rhio creates it; some accounts want every stream to say that. Beyond it
+    /// nothing new is taken. Default: no limit.
+    pub max_bytes: Option<u64>,
 }
 
 /// Where JetStream keeps a stream.
@@ -118,7 +121,8 @@ pub enum Storage {
 
 impl Default for Nats {
     fn default() -> Self {
-        let state = State { stream: DEFAULT_STATE_STREAM.into(), replicas: 1, storage: Storage::default() };
+        let state =
+            State { stream: DEFAULT_STATE_STREAM.into(), replicas: 1, storage: Storage::default(), max_bytes: None };
         Self {
             endpoint: vec![Endpoint::default()],
             credentials: None,

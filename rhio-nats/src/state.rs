@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Config as StreamConfig, RawMessageErrorKind, StorageType, Stream};
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RawMessageErrorKind, StorageType, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -146,6 +146,9 @@ impl StateStore {
                 settings::Storage::Memory => StorageType::Memory,
             },
             allow_direct: true,
+            max_bytes: config.max_bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
+            // What is the oldest must not go for want of room: it is what pruning leaves.
+            discard: DiscardPolicy::New,
             ..StreamConfig::default()
         };
         let mut stream = match context.get_or_create_stream(wanted.clone()).await {

@@ -295,9 +295,7 @@ mod tests {
         let lines = added(Shape::Lines);
         assert_eq!(
             text(b"NATS/1.0\r\nb: 2\r\nA:1\r\nb: 3\r\nnats-msg-id: x\r\nNats-Msg-Id:y\r\n\r\n"),
-            format!(
-                "NATS/1.0\r\n{lines}b: 2\r\nA:1\r\nb: 3\r\nX-Rhio-nats-msg-id: x\r\nX-Rhio-Msg-Id:y\r\n\r\n"
-            )
+            format!("NATS/1.0\r\n{lines}b: 2\r\nA:1\r\nb: 3\r\nX-Rhio-nats-msg-id: x\r\nX-Rhio-Msg-Id:y\r\n\r\n")
         );
         assert_eq!(text(b""), format!("NATS/1.0\r\n{}\r\n", added(Shape::None)));
         assert_eq!(text(b"NATS/1.0\r\n\r\n"), format!("NATS/1.0\r\n{lines}\r\n"));

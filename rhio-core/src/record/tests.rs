@@ -5,10 +5,7 @@ use super::*;
 #[test]
 fn the_encoding_is_the_one_that_was_agreed() {
     let record = CanonicalRecord::encode("a.b", b"NATS/1.0\r\nZeta: 1\r\n\r\n", b"hi").unwrap();
-    assert_eq!(
-        hex::encode(record.as_bytes()),
-        "0003612e6200154e4154532f312e300d0a5a6574613a20310d0a0d0a000000026869"
-    );
+    assert_eq!(hex::encode(record.as_bytes()), "0003612e6200154e4154532f312e300d0a5a6574613a20310d0a0d0a000000026869");
     assert_eq!(record.digest().to_string(), "1219c1f148789a9f07311e14075bb24195bb2bc6a5b46627fd1b5f2538f700db");
     assert_eq!(record.subject(), b"a.b");
     assert_eq!(record.headers(), b"NATS/1.0\r\nZeta: 1\r\n\r\n");

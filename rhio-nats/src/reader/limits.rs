@@ -16,10 +16,12 @@ pub(crate) fn unacknowledged(stream: &Stream, wanted: i64) -> i64 {
     allowed.filter(|allowed| *allowed > 0).map_or(wanted, |allowed| wanted.min(allowed))
 }
 
-/// The number at the end of what a server says about a limit: "exceeds system limit of 1000".
+/// The number in what a server says about a limit: "exceeds system limit of 1000", "Exceeded MaxRequestBatch of 100".
 pub(crate) fn named(words: &[u8]) -> Option<u64> {
-    let begin = words.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1);
-    std::str::from_utf8(&words[begin..]).ok()?.parse().ok()
+    let begin = memchr::memmem::rfind(words, b" of ")? + 4;
+    let len = words[begin..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_whole = !words[begin + len..].first().is_some_and(u8::is_ascii_alphanumeric);
+    std::str::from_utf8(&words[begin..begin + len]).ok().filter(|_| is_whole)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -27,8 +29,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_read_from_the_end_of_what_the_server_says() {
+    fn a_limit_is_read_in_what_the_server_says() {
         assert_eq!(named(b"Exceeded MaxRequestBatch of 100"), Some(100));
+        let error = b"consumer max ack pending exceeds system limit of 20 (code 400, error code 10121)";
+        assert_eq!(named(error), Some(20));
         for none in [&b""[..], b"Exceeded MaxRequestExpires of 1s", b"of 99999999999999999999999"] {
             assert_eq!(named(none), None);
         }

@@ -15,11 +15,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When NATS does not answer.
-pub(crate) async fn get(
-    client: &Client,
-    stream: &str,
-    question: GetRequest<'_>,
-) -> Result<Option<Single>, ReadError> {
+pub(crate) async fn get(client: &Client, stream: &str, question: GetRequest<'_>) -> Result<Option<Single>, ReadError> {
     Ok(get_all(client, stream, &[question]).await?.pop().flatten())
 }
 
@@ -47,7 +43,11 @@ pub(crate) async fn get_all(
                 let question = GetRequest { seq, filter: None }.json().into();
                 let answer = exchange.ask(&api.direct_get(stream), question, ANSWER).await?;
                 let single = Single::read_direct(&answer).map_err(|_| ReadError::Untold(seq))?;
-                Some(single.filter(|single| single.seq == seq && single.subject.is_some()).ok_or(ReadError::Untold(seq))?)
+                Some(
+                    single
+                        .filter(|single| single.seq == seq && single.subject.is_some())
+                        .ok_or(ReadError::Untold(seq))?,
+                )
             }
             single => single,
         });

@@ -210,8 +210,7 @@ async fn what_a_user_may_not_do_is_told_with_its_subject() {
     let server = NatsServer::start(NatsOptions::new().config(rules)).await;
     let mut settings = settings(&server.address());
     let password = rhio_core::secret::Secret::new("pw");
-    settings.credentials =
-        Some(rhio_nats::settings::Credentials::UserPassword { username: "me".into(), password });
+    settings.credentials = Some(rhio_nats::settings::Credentials::UserPassword { username: "me".into(), password });
     let (writer, mut reader) = connect(&settings, "test").await.unwrap();
     let payload = Bytes::new();
     let secret = Publish { subject: b"s.secret.\xFFx", reply: None, headers: &[], payload: &payload };

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nkeys::KeyPair;
+use rhio_core::secret::Secret;
 use rhio_nats::raw::connect::{ConnectError, connect};
 use rhio_nats::raw::connection::{Reader, Writer};
 use rhio_nats::raw::encode::Publish;
-use rhio_core::secret::Secret;
 use rhio_nats::settings::{ClientCert, Credentials, Nats, Tls};
 use testkit::login::{Certificates, creds, operator_mode};
 use testkit::{NatsOptions, NatsServer};

@@ -18,6 +18,9 @@ use super::*;
 
 const PUBLIC_KEY: &str = "a public key: 64 hex digits, as `rhio id` prints it";
 const SUBJECT: &str = "a NATS subject such as \"workload.*.energy\" or \"workload.>\"";
+const PREFIX: &str = "what subjects of answers begin with, such as _INBOX_rhio: no spaces, wildcards or dots at an end";
+const DOMAIN: &str = "the name of a JetStream domain: no spaces, dots, '*' or '>'";
+const SIZE: &str = "a number of bytes, such as 1073741824, 512MiB or 1GiB; at least 1MiB";
 const STREAM: &str = "the name of a JetStream stream: no spaces, dots, slashes, '*' or '>'";
 const BUCKET: &str = "the name of a bucket, such as \"bucket-out-1\"";
 const PATH: &str = "a path";
@@ -126,13 +129,16 @@ fn nats(table: Table) -> Nats {
         (None, _) => {}
     }
     nats.tls = section(&table, "tls", "ca, cert, key").map(tls);
-    if let Some(section) = section(&table, "state", "stream, replicas, storage") {
+    set(&mut nats.inbox_prefix, table.get("inbox_prefix").and_then(|item| item.parse(PREFIX, subject_prefix)));
+    nats.domain = table.get("domain").and_then(|item| item.parse(DOMAIN, domain));
+    if let Some(section) = section(&table, "state", "stream, replicas, storage, max_bytes") {
         set(&mut nats.state.stream, section.get("stream").and_then(|item| item.parse(STREAM, stream_name)));
         if let Some(replicas) = section.get("replicas").and_then(|item| item.number(1, 5, "a number of replicas")) {
             nats.state.replicas = replicas as u8;
         }
         let storages = [("file", Storage::File), ("memory", Storage::Memory)];
         set(&mut nats.state.storage, section.get("storage").and_then(|item| choice(&item, &storages)));
+        nats.state.max_bytes = section.get("max_bytes").and_then(|item| item.parse(SIZE, parse_size));
         section.done(&[]);
     }
     table.done(&[]);
@@ -402,6 +408,18 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
 }
 
 /// What nats-server takes as a stream name; a longer one than 255 bytes is no file name.
+fn subject_prefix(text: &str) -> Result<String, &'static str> {
+    match Filter::parse(text) {
+        Ok(_) if text.contains(['*', '>']) => Err("has a wildcard"),
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("is no subject"),
+    }
+}
+
+fn domain(text: &str) -> Result<String, &'static str> {
+    if text.contains('.') { Err("is no domain") } else { subject_prefix(text).map_err(|_| "is no domain") }
+}
+
 fn stream_name(text: &str) -> Result<String, &'static str> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
     match text {
@@ -452,5 +470,23 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     match number.checked_mul(unit) {
         Some(millis @ 100..=86_400_000) => Ok(Duration::from_millis(millis)),
         _ => Err("is too short or too long"),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, &'static str> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "is no number of bytes")?;
+    let unit = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err("has a unit that is none of KiB, MiB, GiB, TiB"),
+    };
+    match number.checked_mul(unit) {
+        Some(bytes @ 0x10_0000..=0x7fff_ffff_ffff_ffff) => Ok(bytes),
+        _ => Err("is too little or too much"),
     }
 }

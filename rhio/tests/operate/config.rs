@@ -85,7 +85,9 @@ nats:
   endpoint: "a:1, tls-free.example:2,[::1]:3"
   credentials: {{ token: 0123 }}
   tls: {{ ca: "ca.pem", cert: "c.pem", key: "k.pem" }}
-  state: {{ stream: "S", replicas: 3, storage: "memory" }}
+  inbox_prefix: "_I.rhio"
+  domain: "hub"
+  state: {{ stream: "S", replicas: 3, storage: "memory", max_bytes: 2GiB }}
 s3:
   endpoint: "file:///var/lib/rhio/buckets"
   region: "r"
@@ -115,7 +117,9 @@ subscribe:
     let tls = config.nats.tls.unwrap();
     assert_eq!(tls.ca, Some("ca.pem".into()));
     assert_eq!(tls.client, Some(ClientCert { cert: "c.pem".into(), key: "k.pem".into() }));
-    assert_eq!(config.nats.state, State { stream: "S".into(), replicas: 3, storage: Storage::Memory });
+    assert_eq!((config.nats.inbox_prefix.as_str(), config.nats.domain.as_deref()), ("_I.rhio", Some("hub")));
+    let state = State { stream: "S".into(), replicas: 3, storage: Storage::Memory, max_bytes: Some(2 << 30) };
+    assert_eq!(config.nats.state, state);
     let s3 = config.s3.unwrap();
     assert_eq!(s3.endpoint, S3Endpoint::Folder("/var/lib/rhio/buckets".into()));
     assert_eq!(s3.poll_interval, Duration::from_millis(250));

@@ -37,7 +37,7 @@ async fn sign_another(author: &Cluster) {
     for seq in 1..=3 {
         let mut record = source.message(SourceSeq(seq)).await.expect("an answer").expect("a message");
         if seq == 2 {
-            let another = CanonicalRecord::encode("s.x", [], b"another").expect("a record");
+            let another = CanonicalRecord::encode("s.x", b"", b"another").expect("a record");
             record = SourceRecord { record: another, ..record };
         }
         let operation = log.sign(&record);

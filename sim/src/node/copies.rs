@@ -128,7 +128,8 @@ impl LocalStream for Of<'_> {
         let (from, max) = (after.0 + 1, usize::MAX);
         let request = Request::Read { which: Which::Data, from, max, subject: None };
         for message in self.nats.messages(request).await? {
-            let wanted = self.filter.matches(message.subject.as_bytes()) && source(log).filter.matches(message.subject.as_bytes());
+            let wanted = self.filter.matches(message.subject.as_bytes())
+                && source(log).filter.matches(message.subject.as_bytes());
             let Some(position) = position_of(log, &message).filter(|_| wanted) else { continue };
             first = first.or(Some(position));
             if self.broken == Some(Broken::NumbersOnly) {

@@ -13,6 +13,7 @@ pub struct NatsOptions {
     pub(super) leaf_listener: bool,
     pub(super) leaf_remotes: Vec<String>,
     pub(super) login: Login,
+    pub(super) jetstream: String,
     pub(super) config: String,
 }
 
@@ -101,6 +102,12 @@ impl NatsOptions {
         self
     }
 
+    /// Text to append to the `jetstream` section of the server's configuration file.
+    pub fn jetstream(mut self, text: &str) -> Self {
+        self.jetstream.push_str(text);
+        self
+    }
+
     /// Text to append to the server's configuration file.
     pub fn config(mut self, text: &str) -> Self {
         self.config.push_str(text);
@@ -125,6 +132,7 @@ impl NatsOptions {
         if let Some(interval) = &self.sync_interval {
             line(format!("  sync_interval: \"{interval}\""));
         }
+        line(self.jetstream.clone());
         line("}".into());
         if leaf_port.is_some() || !self.leaf_remotes.is_empty() {
             line("leafnodes {".into());
