@@ -18,7 +18,7 @@ use super::raw::parse::Message;
 
 pub(crate) mod limits;
 pub(crate) mod puller;
-pub(crate) mod single;
+pub mod single;
 
 use puller::Puller;
 

@@ -15,7 +15,7 @@ mod single;
 #[cfg(test)]
 mod tests;
 
-pub use single::{GetRequest, Single};
+pub use single::{GetRequest, Single, subject_of_direct};
 
 /// What an acknowledgement of a message says.
 pub const ACK: &[u8] = b"+ACK";

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::ReadError;
 use crate::client::Client;
-use crate::raw::js::{Api, GetRequest, Single};
+use crate::raw::exchange::Exchange;
+use crate::raw::js::{Api, GetRequest, Single, subject_of_direct};
 
 /// How long the answers to questions that are asked at once may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -31,26 +32,32 @@ pub(crate) async fn get_all(
 ) -> Result<Vec<Option<Single>>, ReadError> {
     let api = Api::new(client.pool.settings());
     let mut lent = client.pool.lend().await?;
-    let exchange = lent.exchange()?;
+    get_over(lent.exchange()?, &api, stream, questions).await
+}
+
+/// The same over a connection that is there.
+///
+/// # Errors
+/// When NATS does not answer one of them.
+pub async fn get_over(
+    exchange: &mut Exchange,
+    api: &Api,
+    stream: &str,
+    questions: &[GetRequest<'_>],
+) -> Result<Vec<Option<Single>>, ReadError> {
     let payloads = questions.iter().map(|question| Bytes::from(question.json()));
     let answers = exchange.ask_all(&api.get(stream), payloads, ANSWER).await?;
     let mut found = Vec::with_capacity(answers.len());
     for answer in &answers {
-        let single = Single::read(answer)?;
-        found.push(match single {
-            // JSON can't hold its subject, the stream itself can.
-            Some(Single { seq, subject: None, .. }) => {
-                let question = GetRequest { seq, filter: None }.json().into();
-                let answer = exchange.ask(&api.direct_get(stream), question, ANSWER).await?;
-                let single = Single::read_direct(&answer).map_err(|_| ReadError::Untold(seq))?;
-                Some(
-                    single
-                        .filter(|single| single.seq == seq && single.subject.is_some())
-                        .ok_or(ReadError::Untold(seq))?,
-                )
-            }
-            single => single,
-        });
+        let mut single = Single::read(answer)?;
+        if let Some(single) = single.as_mut().filter(|single| single.subject.is_none()) {
+            // JSON can't hold its subject, the stream itself can tell it.
+            let seq = single.seq;
+            let question = GetRequest { seq, filter: None }.json().into();
+            let answer = exchange.ask(&api.direct_get(stream), question, ANSWER).await?;
+            single.subject = Some(subject_of_direct(&answer, seq).ok_or(ReadError::Untold(seq))?);
+        }
+        found.push(single);
     }
     Ok(found)
 }

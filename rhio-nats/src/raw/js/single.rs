@@ -120,6 +120,20 @@ impl Single {
     }
 }
 
+/// The subject of the message with this number in the answer to a [`GetRequest`] at
+/// [`Api::direct_get`](super::Api::direct_get). The server writes it behind the block that was sent, of which it first
+/// takes away the last two bytes, whatever they are: for an odd block the rest of the answer is not exact.
+pub fn subject_of_direct(answer: &Message, seq: u64) -> Option<Vec<u8>> {
+    let block = answer.headers().strip_suffix(b"\r\n\r\n")?;
+    let value = |name: &[u8]| {
+        let begin = memchr::memmem::rfind(block, name)? + name.len();
+        let end = memchr::memmem::find(&block[begin..], CRLF).map_or(block.len(), |len| begin + len);
+        Some(block[begin..end].trim_ascii())
+    };
+    let is_this = value(b"Nats-Sequence:").and_then(decimal) == Some(seq);
+    value(b"Nats-Subject:").filter(|_| is_this).map(<[u8]>::to_vec)
+}
+
 /// What a block was before the server put its own lines behind it, without its end, and the values of those.
 fn split_added(block: &[u8]) -> Option<(&[u8], [&[u8]; 4])> {
     const NAMES: [&[u8]; 4] = [b"Nats-Stream", b"Nats-Subject", b"Nats-Sequence", b"Nats-Time-Stamp"];
