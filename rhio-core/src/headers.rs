@@ -65,6 +65,12 @@ pub fn came_through_rhio(block: &[u8]) -> bool {
     get(block, PUBLIC_KEY).is_some()
 }
 
+/// Whether a message is an instruction to JetStream to send others at some time. Those are messages of their own; the
+/// instruction stays where it is, for at two places it would be carried out twice.
+pub fn is_schedule(block: &[u8]) -> bool {
+    get(block, "Nats-Schedule").is_some()
+}
+
 /// The block of a message with these headers; empty for none. What ends a line must not be in them.
 pub fn block<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut block = Vec::new();

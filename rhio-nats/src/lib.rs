@@ -13,4 +13,5 @@ pub mod settings;
 pub mod sink;
 pub mod source;
 pub mod state;
+mod subjects;
 pub mod survey;

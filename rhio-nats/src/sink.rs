@@ -24,6 +24,7 @@ use super::raw::js::{GetRequest, Refusal, Stored};
 use super::reader::ReadError;
 use super::reader::single::get;
 use super::state::is_missing;
+use super::subjects::changes;
 use super::survey::StreamFacts;
 
 mod presence;
@@ -52,6 +53,19 @@ pub enum SinkError {
         subject: String,
         /// What it captures.
         subjects: String,
+    },
+    /// The stream changes the subscription's subjects.
+    #[error(
+        "local stream '{stream}' stores '{filter}' as '{destination}' (subject_transform), so that what it holds can't be \
+         told again after a restart"
+    )]
+    Changes {
+        /// The stream.
+        stream: String,
+        /// The subscription's subjects.
+        filter: Filter,
+        /// What it makes of them.
+        destination: String,
     },
     /// The server refused a message.
     #[error("local stream '{stream}' refuses a message: {reason}")]
@@ -174,6 +188,10 @@ impl Sink {
                 subject: filter.to_string(),
                 subjects: info.config.subjects.join(", "),
             });
+        }
+        if let Some(destination) = changes(&info.config, filter) {
+            let (stream, filter, destination) = (name.to_owned(), filter.clone(), destination.to_owned());
+            return Err(SinkError::Changes { stream, filter, destination });
         }
         if info.config.sealed || info.config.mirror.is_some() {
             let reason = if info.config.sealed { "it is sealed" } else { "it is a mirror" }.to_owned();

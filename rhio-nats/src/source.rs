@@ -21,6 +21,7 @@ use super::reader::single::{get, get_all};
 use super::reader::{ReadError, Reader, Scanned, Start, first_after, limits};
 use super::scan::Scan;
 use super::state::is_missing;
+use super::subjects::may_hold;
 use super::survey::StreamFacts;
 
 /// Messages of a work queue that may be delivered and not yet acknowledged. While no subscriber takes them, no more are
@@ -91,7 +92,7 @@ pub struct SourceStream {
 pub struct Delivered {
     /// Where the stream holds it.
     pub position: Position,
-    /// What it says; `Ok(None)` for one that came through rhio.
+    /// What it says; `Ok(None)` for one that came through rhio, and for a schedule.
     pub record: Result<Option<CanonicalRecord>, RecordError>,
     /// How many wait behind it.
     pub pending: u64,
@@ -114,10 +115,7 @@ impl SourceStream {
             }
         })?;
         let info = stream.cached_info();
-        let captured = |s: &String| Filter::parse(s).is_ok_and(|s| s.overlaps(filter));
-        // A mirror or a stream with sources may hold any subject.
-        let foreign = info.config.mirror.is_some() || info.config.sources.as_ref().is_some_and(|s| !s.is_empty());
-        if !foreign && !info.config.subjects.iter().any(captured) {
+        if !may_hold(&info.config, filter) {
             return Err(SourceError::NotCaptured {
                 stream: name.to_owned(),
                 filter: filter.clone(),
@@ -323,9 +321,9 @@ fn delivered(message: &Scanned, pending: u64, ack: Option<Ack>) -> Delivered {
     Delivered { position: message.position(), record: canonical(message), pending, ack }
 }
 
-/// `None` for a message that came through rhio: it is never published again.
+/// `None` for a message that came through rhio: it is never published again. And for a schedule, which stays.
 fn canonical(message: &Scanned) -> Result<Option<CanonicalRecord>, RecordError> {
-    if headers::came_through_rhio(&message.headers) {
+    if headers::came_through_rhio(&message.headers) || headers::is_schedule(&message.headers) {
         return Ok(None);
     }
     CanonicalRecord::encode(&message.subject, &message.headers, &message.payload).map(Some)

@@ -88,6 +88,9 @@ causes! {
     /// The stream has nothing under the subject.
     NotCaptured: "stream-does-not-capture" =>
         "add the subject to the stream (nats stream edit), or correct 'stream' in the configuration";
+    /// The local stream changes the subjects of what is written to it.
+    StreamChanges: "stream-changes-subjects" =>
+        "subscribe into a stream without subject_transform, and let the stream with it source from that one";
     /// The stream has as many messages as it may.
     StreamFullMessages: "stream-full-messages" =>
         "the local stream is full and refuses new messages: raise its limits, or let it discard old ones";
@@ -380,6 +383,7 @@ impl From<&SinkError> for Cause {
             SinkError::Connect(error) => error.into(),
             SinkError::Missing(_) => Self::StreamMissing,
             SinkError::NotCaptured { .. } => Self::NotCaptured,
+            SinkError::Changes { .. } => Self::StreamChanges,
             SinkError::Refused { fault, .. } => of_fault(*fault, Self::StreamRefuses),
             SinkError::TooLarge { .. } => Self::MessageTooLarge,
             SinkError::Denied(_) => Self::NatsPermission,

@@ -22,7 +22,9 @@ use crate::record::Position;
 
 /// `Nats-` headers that only inform, so that they travel unchanged. Every other one may steer a server, today's or a
 /// later one.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 10] = [
+    // Why a server put an end to a key. What it says is what makes the message an end rather than an empty value.
+    "Nats-Marker-Reason",
     "Nats-Service-Error",
     "Nats-Service-Error-Code",
     "Nats-Stream",
@@ -334,6 +336,7 @@ mod tests {
             ("Nats-Something-Of-Tomorrow: a", "X-Rhio-Nats-Something-Of-Tomorrow: a"),
             ("Nats-Service-Error: a", "Nats-Service-Error: a"),
             ("Nats-Marker", "X-Rhio-Nats-Marker"),
+            ("Nats-Marker-Reason: MaxAge", "Nats-Marker-Reason: MaxAge"),
             ("X-Rhio-Source: a", "X-Rhio-X-Rhio-Source: a"),
             ("x-rhio-anything: a", "X-Rhio-x-rhio-anything: a"),
         ] {

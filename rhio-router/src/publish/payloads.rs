@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn record(seq: u64, text: &str) -> SourceRecord {
-        let record = CanonicalRecord::encode("s.x", [], text.as_bytes()).unwrap();
+        let record = CanonicalRecord::encode("s.x", b"", text.as_bytes()).unwrap();
         SourceRecord { position: Position { seq: SourceSeq(seq), time: seq }, record }
     }
 

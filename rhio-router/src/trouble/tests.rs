@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use rhio_nats::raw::connection::Lost;
+
 use super::*;
 
 #[test]

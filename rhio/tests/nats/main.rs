@@ -6,3 +6,4 @@ mod exact;
 mod forbidden;
 mod limits;
 mod servers;
+mod streams;
