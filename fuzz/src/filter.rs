@@ -19,7 +19,7 @@ pub fn run(input: &[u8]) {
 
 fn check_text(text: &str) {
     let filter = Filter::parse(text);
-    if check_subject(text.as_bytes()).is_ok() {
+    if is_plain(text) {
         let filter = filter.as_ref().expect("a subject is a filter, too");
         assert!(filter.matches(text), "{text:?} is its own filter");
     }
@@ -41,13 +41,21 @@ fn check_text(text: &str) {
     }
 }
 
+/// Whether it is a subject that is a filter, too: servers take control characters and wildcards for letters in the subject
+/// of a message, and not in a filter.
+fn is_plain(text: &str) -> bool {
+    let odd =
+        text.bytes().any(|byte| byte < b' ' || byte == 0x7f) || text.split('.').any(|token| matches!(token, "*" | ">"));
+    check_subject(text.as_bytes()).is_ok() && !odd
+}
+
 fn check_pair(left: &Filter, right: &Filter, subject: &str) {
     assert_eq!(left.overlaps(right), right.overlaps(left), "{left} and {right}");
     if left.covers(right) {
         assert!(left.overlaps(right), "{left} covers {right}");
         assert!(!right.covers(left) || left == right, "{left} and {right} cover each other");
     }
-    if check_subject(subject.as_bytes()).is_ok() {
+    if is_plain(subject) {
         let (by_left, by_right) = (left.matches(subject), right.matches(subject));
         assert!(!(by_right && left.covers(right)) || by_left, "{left} covers {right}, but not {subject}");
         assert!(!(by_left && by_right) || left.overlaps(right), "{left} and {right} both take {subject}");

@@ -1,5 +1,7 @@
 //! rhio's own connections to NATS, at real servers and at one that does what a script says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
 mod bytes_as_they_are;
 mod login;
 mod script;

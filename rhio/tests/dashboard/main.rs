@@ -2,6 +2,8 @@
 //!
 //! With `RHIO_TEST_PICTURES=<folder>` the tests leave pictures of what they saw there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
+
 mod hostile;
 mod page;
 mod shows;

@@ -1,5 +1,8 @@
 //! Limits of streams, accounts and servers: rhio asks for no more than they allow.
 
+use std::ops::Range;
+
+use async_nats::jetstream;
 use common::{SOON, expect_outages, finish, publish, start, texts, wait_for_records};
 use serde_json::{Value, json};
 use testkit::{Cluster, NatsOptions, eventually, link};
@@ -17,17 +20,21 @@ async fn pair(source: NatsOptions, settings: Value) -> (Cluster, Cluster) {
     (a, b)
 }
 
+async fn publish_numbers(cluster: &Cluster, numbers: Range<usize>) {
+    let context = jetstream::new(cluster.client().await);
+    for number in numbers {
+        let sent = context.publish("s.x", number.to_string().into()).await;
+        sent.expect("it is sent").await.expect("it is stored");
+    }
+}
+
 async fn arrive_before_and_after_the_start(source: NatsOptions, settings: Value) {
     let what = settings.to_string();
     let (mut a, mut b) = pair(source, settings).await;
-    for number in 0..MESSAGES {
-        publish(&a, "s.x", &[], number.to_string()).await;
-    }
+    publish_numbers(&a, 0..MESSAGES).await;
     start(&mut a, &mut b).await;
     wait_for_records(&b, "S", MESSAGES).await;
-    for number in MESSAGES..2 * MESSAGES {
-        publish(&a, "s.x", &[], number.to_string()).await;
-    }
+    publish_numbers(&a, MESSAGES..2 * MESSAGES).await;
     let found = texts(&wait_for_records(&b, "S", 2 * MESSAGES).await);
     let expected: Vec<_> = (0..2 * MESSAGES).map(|number| number.to_string()).collect();
     assert_eq!(found, expected, "{what}");

@@ -98,7 +98,7 @@ async fn the_subscriber_dies_in_mid_part_where_versions_prove_nothing() {
 }
 
 /// Two clusters; the subscriber's server lies once. All the same everything arrives as it is.
-async fn lies_once(which: impl Fn(&Asked) -> bool + Send + 'static, fate: Fate) -> (Cluster, S3Proxy) {
+async fn lies_once(which: impl Fn(&Asked) -> bool + Send + 'static, fate: Fate) -> (Cluster, Cluster, S3Proxy) {
     let (mut a, mut b) = bucket_pair(Kind::S3).await;
     expect_crashes([&mut a, &mut b]);
     let proxy = S3Proxy::of(&mut b).await;
@@ -108,7 +108,7 @@ async fn lies_once(which: impl Fn(&Asked) -> bool + Send + 'static, fate: Fate) 
     source.put(&a, "small", 8, 5_000).await;
     start(&mut a, &mut b).await;
     source.settle(&b).await;
-    (b, proxy)
+    (a, b, proxy)
 }
 
 fn second_part(asked: &Asked) -> bool {
@@ -121,7 +121,7 @@ fn small(asked: &Asked) -> bool {
 
 /// The same, and it is said.
 async fn lies_and_is_found_out(which: fn(&Asked) -> bool, fate: Fate) {
-    let (b, _) = lies_once(which, fate).await;
+    let (_a, b, _proxy) = lies_once(which, fate).await;
     let line = b.rhio.wait_for_log(NOT_KEPT, SOON).await;
     assert!(line.message.contains("is not here yet") || line.message.contains("is brought again"), "{}", line.raw);
 }
@@ -153,7 +153,7 @@ async fn a_server_confirms_a_completion_that_does_not_happen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_completes_and_does_not_confirm() {
-    let (_b, proxy) = lies_once(Asked::is_completion, Fate::Mute).await;
+    let (_a, _b, proxy) = lies_once(Asked::is_completion, Fate::Mute).await;
     assert!(proxy.count(|asked| asked.is_reading("large")) >= 1, "what nobody confirmed is read once");
     assert_eq!(proxy.count(|asked| asked.part().is_some()), 3, "and not sent again");
 }
@@ -165,8 +165,9 @@ async fn a_server_completes_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_stores_and_does_not_confirm() {
-    let (_b, proxy) = lies_once(small, Fate::Mute).await;
-    assert!(proxy.count(|asked| asked.is_reading("small")) >= 1, "what nobody confirmed is read once");
+    let (_a, _b, proxy) = lies_once(small, Fate::Mute).await;
+    // It is there as soon as it is stored, and read only then.
+    eventually!(SOON, "what nobody confirmed to be read once", proxy.count(|asked| asked.is_reading("small")) >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
