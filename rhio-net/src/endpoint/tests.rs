@@ -190,7 +190,8 @@ async fn a_flood_of_handshakes_from_many_addresses_disturbs_nobody() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         // Four handshakes are under way that will not end soon. Who shows its address gets in when there is a fifth.
         let (c, _) = node(3).await;
-        let late = tokio::time::timeout(Duration::from_secs(2), c.dial(key(2).verifying_key().into(), &local(&b))).await;
+        let late =
+            tokio::time::timeout(Duration::from_secs(2), c.dial(key(2).verifying_key().into(), &local(&b))).await;
         assert_eq!(matches!(late, Ok(Ok(_))), enters, "{late:?}");
         let len = 3 << 20;
         assert_eq!(carry(&dialled, &accepted, len).await, len);
