@@ -25,6 +25,10 @@ impl Counters for Refusals {
     }
 }
 
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future).await.expect("in time")
+}
+
 fn key(n: u8) -> SigningKey {
     SigningKey::from_bytes(&[n; 32])
 }
@@ -66,7 +70,7 @@ impl Node {
     }
 
     async fn next(&mut self) -> Incoming {
-        tokio::time::timeout(SOON, self.streams.recv()).await.expect("in time").expect("a stream")
+        soon(self.streams.recv()).await.expect("a stream")
     }
 }
 
@@ -74,15 +78,16 @@ impl Node {
 async fn a_stream_that_is_not_read_leaves_room_for_others_once_the_peer_is_admitted() {
     let mut node = Node::new().await;
     let (_network, connection) = node.dialled_by(1).await;
-    let (mut unread, _answers) = connection.open_bi().await.expect("a stream");
-    unread.write_all(&[1; 1 << 20]).await.expect("written");
+    let (mut unread, _answers) = soon(connection.open_bi()).await.expect("a stream");
+    // It waits when the peer's window is full.
+    soon(unread.write_all(&[1; 1 << 20])).await.expect("written");
     let _first = node.next().await;
-    let (mut other, _answers) = connection.open_bi().await.expect("a stream");
-    other.write_all(b"hello").await.expect("written");
+    let (mut other, _answers) = soon(connection.open_bi()).await.expect("a stream");
+    soon(other.write_all(b"hello")).await.expect("written");
     let second = node.next().await;
     let mut said = [0; 5];
     let mut recv = second.reader.into_stream().expect("nothing was read ahead");
-    tokio::time::timeout(SOON, recv.read_exact(&mut said)).await.expect("in time").expect("read");
+    soon(recv.read_exact(&mut said)).await.expect("read");
     assert_eq!(&said, b"hello");
     node.stop.cancel();
 }
@@ -91,18 +96,18 @@ async fn a_stream_that_is_not_read_leaves_room_for_others_once_the_peer_is_admit
 async fn strangers_are_turned_away_before_any_stream() {
     let mut node = Node::new().await;
     let (_network, connection) = node.dialled_by(2).await;
-    if let Ok((mut send, _answers)) = connection.open_bi().await {
-        let _ = send.write_all(b"let me in").await;
+    if let Ok((mut send, _answers)) = soon(connection.open_bi()).await {
+        let _ = soon(send.write_all(b"let me in")).await;
     }
-    let ended = tokio::time::timeout(SOON, connection.closed()).await.expect("in time");
+    let ended = soon(connection.closed()).await;
     assert_eq!(ended, Ended::ByPeer(CloseCode::Refused));
     assert_eq!(node.refusals.0.load(Ordering::Relaxed), 1);
     assert!(node.streams.try_recv().is_err(), "no stream of a stranger is passed on");
 
     node.admit(&[1, 2]);
     let (_network, connection) = node.dialled_by(2).await;
-    let (mut send, _answers) = connection.open_bi().await.expect("a stream");
-    send.write_all(b"let me in").await.expect("written");
+    let (mut send, _answers) = soon(connection.open_bi()).await.expect("a stream");
+    soon(send.write_all(b"let me in")).await.expect("written");
     assert_eq!(node.next().await.peer, key(2).verifying_key().into());
     node.stop.cancel();
 }

@@ -43,7 +43,7 @@ fn is_bbr(connection: &Connection) -> bool {
 
 /// Sends bytes over a new stream; returns what has arrived when nothing comes any more, or everything has.
 async fn carry(from: &Connection, to: &Connection, len: usize) -> usize {
-    let (mut send, _answers) = from.open_bi().await.expect("a stream");
+    let (mut send, _answers) = soon(from.open_bi()).await.expect("a stream");
     let writing = tokio::spawn(async move {
         let _ = send.write_all(&vec![7; len]).await;
         let _ = send.finish();
@@ -76,7 +76,7 @@ async fn who_dials_and_who_accepts_have_the_same_congestion_control_and_move_dat
 
 /// What has been accepted for sending while nobody reads: the windows are full then.
 async fn under_way(from: &Connection) -> usize {
-    let (mut send, _answers) = from.open_bi().await.expect("a stream");
+    let (mut send, _answers) = soon(from.open_bi()).await.expect("a stream");
     let before = from.quic().stats().udp_tx.bytes;
     let _ = tokio::time::timeout(Duration::from_secs(2), send.write_all(&vec![7; 40 << 20])).await;
     usize::try_from(from.quic().stats().udp_tx.bytes - before).expect("a few bytes")
