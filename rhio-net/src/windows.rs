@@ -32,8 +32,8 @@ const RECEIVE_TOTAL: u32 = 1024 * MIB;
 const SEND_TOTAL: u32 = 512 * MIB;
 /// An idle connection is kept alive this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
-/// A connection that is silent this long is gone.
-const IDLE: Duration = Duration::from_secs(15);
+/// A connection that is silent this long is gone. Less than the 15 s after which the library gives up a single path.
+const IDLE: Duration = Duration::from_secs(10);
 /// Streams that a peer may have open at once.
 const MAX_STREAMS: u32 = 512;
 
