@@ -59,6 +59,11 @@ impl Connection {
         &self.quic
     }
 
+    /// How many bytes the peer may have under way to this node, on all streams together.
+    pub(crate) fn set_receive_window(&self, bytes: u32) {
+        self.quic.set_receive_window(VarInt::from_u32(bytes));
+    }
+
     /// Opens a stream.
     ///
     /// # Errors

@@ -1,39 +1,29 @@
-//! The QUIC endpoint. p2panda-net drives it on a thread of its own; every connection is handed to our runtime at once.
+//! The QUIC endpoint: sockets on the configured port, who this node is, and dialling.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-use iroh::endpoint::{QuicTransportConfig, VarInt};
-use iroh::protocol::{AcceptError, ProtocolHandler};
-use iroh::{EndpointAddr, PublicKey as EndpointId, TransportAddr};
+use iroh::endpoint::{BindError, BindOpts, ConnectOptions, presets};
+use iroh::{EndpointAddr, SecretKey, TransportAddr};
 use p2panda_core::SigningKey;
-use p2panda_net::addrs::NodeInfo;
-use p2panda_net::iroh_endpoint::IrohConfig;
-use p2panda_net::{AddressBook, Endpoint, NodeId};
 use rhio_core::id::PublicKey;
 use rhio_core::wire::PROTOCOL;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::accept::{Door, Limits};
 use super::connection::Connection;
 use super::settings::NodeEndpoint;
+use super::windows::Windows;
 
-/// Bytes of one stream that may be under way to us: at 100 ms of delay, 160 MB/s.
-const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
-/// Bytes of one connection that may be under way to us.
-const CONNECTION_WINDOW: u32 = 48 * 1024 * 1024;
-/// Bytes that we send ahead of the peer's acknowledgements.
-const SEND_WINDOW: u64 = 16 * 1024 * 1024;
-/// An idle connection is kept alive this often.
-const KEEP_ALIVE: Duration = Duration::from_secs(4);
-/// A connection that is silent this long is gone.
-const IDLE: Duration = Duration::from_secs(15);
-/// Streams that a peer may have open at once.
-const MAX_STREAMS: u32 = 512;
-/// Connections that wait to be taken over by our runtime.
+/// Connections that wait to be taken over.
 const BACKLOG: usize = 64;
-/// How long dialling may take.
+/// How long dialling may take, with finding out what the peer's names stand for.
 const DIAL: Duration = Duration::from_secs(10);
+/// How often a free port is picked, when each is taken from us in the moment between.
+const PICKS: usize = 8;
 
 /// The network can't be used.
 #[derive(Debug, Error)]
@@ -57,58 +47,56 @@ pub enum NetworkError {
     Dial(String),
 }
 
-/// The endpoint.
+/// The endpoint. Cheap to clone; it closes when it is told to, or when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Network {
-    book: AddressBook,
-    endpoint: Endpoint,
     inner: iroh::Endpoint,
-}
-
-#[derive(Debug)]
-struct Accept(mpsc::Sender<Connection>);
-
-impl ProtocolHandler for Accept {
-    async fn accept(&self, connection: iroh::endpoint::Connection) -> Result<(), AcceptError> {
-        // The library leaves these at their defaults where the peer has dialled: 100 streams, two per subscription.
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_STREAMS));
-        connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
-        // A full backlog makes the peer wait; QUIC holds it off.
-        let _ = self.0.send(Connection::new(connection)).await;
-        Ok(())
-    }
+    alpn: Vec<u8>,
+    windows: Windows,
+    /// Ends the loop that accepts, which has a clone of the endpoint.
+    _open: Arc<DropGuard>,
 }
 
 impl Network {
     /// Binds the port (0 picks one) and begins to accept. Connections that peers make come from the receiver.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// When the port is taken, for IPv4 or for IPv6. There is no other port instead: no firewall rule would follow.
     pub async fn bind(
         key: &SigningKey,
         network_id: &str,
         port: u16,
     ) -> Result<(Self, mpsc::Receiver<Connection>), NetworkError> {
-        // The library falls back to another port in silence, which no firewall rule follows.
-        let port = claim(port)?;
-        let library = |error: &dyn std::fmt::Display| NetworkError::Library(error.to_string());
-        let book = AddressBook::builder().spawn().await.map_err(|e| library(&e))?;
-        let endpoint = Endpoint::builder(book.clone())
-            .network_id(*blake3::hash(network_id.as_bytes()).as_bytes())
-            .signing_key(key.clone())
-            .config(IrohConfig { bind_port_v4: port, bind_port_v6: port, ..IrohConfig::default() })
-            .spawn()
-            .await
-            .map_err(|e| library(&e))?;
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        endpoint.accept(PROTOCOL, Accept(sender)).await.map_err(|e| library(&e))?;
-        let inner = endpoint.endpoint().await.map_err(|e| library(&e))?;
-        let bound = inner.bound_sockets();
-        if !bound.iter().any(|socket| socket.is_ipv4() && socket.port() == port) {
-            let reason = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-            return Err(NetworkError::Port { port, reason });
-        }
-        Ok((Self { book, endpoint, inner }, receiver))
+        Self::bind_with(key, network_id, port, Limits::default()).await
+    }
+
+    pub(crate) async fn bind_with(
+        key: &SigningKey,
+        network_id: &str,
+        port: u16,
+        limits: Limits,
+    ) -> Result<(Self, mpsc::Receiver<Connection>), NetworkError> {
+        let windows = Windows::default();
+        let alpn = protocol_of(network_id);
+        let mut picks = 1..PICKS;
+        let inner = loop {
+            match open(key, &alpn, claim(port)?, &windows).await {
+                // It was free for IPv4; another pick may be free for both.
+                Err(NetworkError::Port { .. }) if port == 0 && picks.next().is_some() => {}
+                opened => break opened?,
+            }
+        };
+        let (connections, receiver) = mpsc::channel(BACKLOG);
+        let stop = CancellationToken::new();
+        let door = Door { endpoint: inner.clone(), alpn: alpn.clone(), windows: windows.clone(), connections };
+        tokio::spawn(door.run(limits, stop.clone()));
+        Ok((Self { inner, alpn, windows, _open: Arc::new(stop.drop_guard()) }, receiver))
+    }
+
+    /// There are now so many connections with peers that are admitted. Returns how many bytes each of them may have under
+    /// way to this node.
+    pub(crate) fn share(&self, links: usize) -> u32 {
+        self.windows.share(links)
     }
 
     /// The sockets.
@@ -119,22 +107,22 @@ impl Network {
     /// Connects to a node. Names are resolved each time.
     ///
     /// # Errors
-    /// When none of its addresses leads to it.
+    /// When none of its addresses leads to it, within 10 s.
     pub async fn dial(&self, peer: PublicKey, endpoints: &[NodeEndpoint]) -> Result<Connection, NetworkError> {
-        let id = NodeId::from_bytes(peer.as_bytes()).map_err(|e| NetworkError::Library(e.to_string()))?;
+        let dialled = tokio::time::timeout(DIAL, self.connect(peer, endpoints));
+        let late = |_| NetworkError::Dial(format!("no connection within {} s", DIAL.as_secs()));
+        dialled.await.map_err(late)?
+    }
+
+    async fn connect(&self, peer: PublicKey, endpoints: &[NodeEndpoint]) -> Result<Connection, NetworkError> {
+        let id = iroh::PublicKey::from_bytes(peer.as_bytes()).map_err(|e| NetworkError::Library(e.to_string()))?;
         let addresses = resolve(endpoints).await?;
-        let target = EndpointAddr::from_parts(
-            EndpointId::from_bytes(peer.as_bytes()).map_err(|e| NetworkError::Library(e.to_string()))?,
-            addresses.into_iter().map(TransportAddr::Ip),
-        );
-        let failed = |e: &dyn std::fmt::Display| NetworkError::Library(e.to_string());
-        self.book.insert_node_info(NodeInfo::from(target)).await.map_err(|e| failed(&e))?;
-        let dialled = tokio::time::timeout(DIAL, self.endpoint.connect_with_config(id, PROTOCOL, transport()));
-        match dialled.await {
-            Ok(Ok(connection)) => Ok(Connection::new(connection)),
-            Ok(Err(error)) => Err(NetworkError::Dial(error.to_string())),
-            Err(_) => Err(NetworkError::Dial(format!("no connection within {} s", DIAL.as_secs()))),
-        }
+        let target = EndpointAddr::from_parts(id, addresses.into_iter().map(TransportAddr::Ip));
+        let options = ConnectOptions::new().with_transport_config(self.windows.dialled());
+        let connecting = self.inner.connect_with_opts(target, &self.alpn, options).await;
+        let connecting = connecting.map_err(|e| NetworkError::Dial(e.to_string()))?;
+        let connection = connecting.await.map_err(|e| NetworkError::Dial(e.to_string()))?;
+        Ok(Connection::new(connection))
     }
 
     /// Closes every connection and the sockets, as far as the peers let that happen in time.
@@ -147,35 +135,52 @@ impl Network {
     }
 }
 
-/// Checks that the port is free, and picks one when it is 0. It is free again when this returns.
+/// What nodes agree on in the handshake. Those of another network have it in common with nobody of this one.
+fn protocol_of(network_id: &str) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(PROTOCOL).update(blake3::hash(network_id.as_bytes()).as_bytes());
+    hasher.finalize().as_bytes().to_vec()
+}
+
+/// Opens the sockets of one port. The library asks for buffers of 7 MiB and gets what the system allows.
+async fn open(key: &SigningKey, alpn: &[u8], port: u16, windows: &Windows) -> Result<iroh::Endpoint, NetworkError> {
+    let library = |error: &dyn std::fmt::Display| NetworkError::Library(error.to_string());
+    // Without IPv6 in the kernel the node works with IPv4 alone. Where there is IPv6, its port is as strict.
+    let has_v6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    let v6 = BindOpts::default().set_is_required(has_v6);
+    let bound = iroh::Endpoint::builder(presets::Minimal)
+        .secret_key(SecretKey::from_bytes(key.as_bytes()))
+        .alpns(vec![alpn.to_vec()])
+        .transport_config(windows.dialled())
+        .bind_addr((Ipv4Addr::UNSPECIFIED, port))
+        .map_err(|e| library(&e))?
+        .bind_addr_with_opts((Ipv6Addr::UNSPECIFIED, port), v6)
+        .map_err(|e| library(&e))?
+        .bind()
+        .await;
+    match bound {
+        Ok(endpoint) => Ok(endpoint),
+        Err(BindError::Sockets { source, .. }) => Err(NetworkError::Port { port, reason: source }),
+        Err(error) => Err(library(&error)),
+    }
+}
+
+/// Checks that the port is free for IPv4 and IPv6, and picks one when it is 0. It is free again when this returns.
 ///
 /// # Errors
 /// [`NetworkError::Port`] when it can't be bound.
 pub fn claim(port: u16) -> Result<u16, NetworkError> {
     let failed = |reason| NetworkError::Port { port, reason };
-    let v4 = UdpSocket::bind((IpAddr::from([0, 0, 0, 0]), port)).map_err(failed)?;
-    let port = v4.local_addr().map_err(failed)?.port();
-    match UdpSocket::bind((IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)) {
-        // On most systems this socket would take IPv4 too, which is taken by the first one: no sign of a stranger.
-        Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-            tracing::debug!(%error, "no IPv6");
-        }
-        _ => {}
+    let v4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(failed)?;
+    let picked = v4.local_addr().map_err(failed)?.port();
+    // On most systems the next socket would take IPv4 too.
+    drop(v4);
+    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, picked)) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(failed(error)),
+        Err(error) => tracing::debug!(%error, "no IPv6"),
+        Ok(_) => {}
     }
-    Ok(port)
-}
-
-fn transport() -> QuicTransportConfig {
-    let mut config = QuicTransportConfig::builder()
-        .keep_alive_interval(KEEP_ALIVE)
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(SEND_WINDOW)
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS));
-    if let Ok(idle) = IDLE.try_into() {
-        config = config.max_idle_timeout(Some(idle));
-    }
-    config.build()
+    Ok(picked)
 }
 
 async fn resolve(endpoints: &[NodeEndpoint]) -> Result<Vec<SocketAddr>, NetworkError> {
@@ -189,3 +194,6 @@ async fn resolve(endpoints: &[NodeEndpoint]) -> Result<Vec<SocketAddr>, NetworkE
     }
     if addresses.is_empty() { Err(NetworkError::Unresolved(failures.join("; "))) } else { Ok(addresses) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,8 @@ struct Link {
     connection: Connection,
     dialled: bool,
     since: SystemTime,
+    /// Bytes that the peer may have under way to this node.
+    window: u32,
 }
 
 /// The table of connections. Cheap to clone.
@@ -282,6 +284,16 @@ impl Links {
             self.retire(peer, connection, why);
         }
         live.retain(|_, links| !links.is_empty());
+        self.share(&mut live);
+    }
+
+    /// Gives each connection its part of the memory for what arrives. One that a peer made has hardly any until then.
+    fn share(&self, live: &mut HashMap<PublicKey, Vec<Link>>) {
+        let window = self.inner.network.share(live.values().map(Vec::len).sum());
+        for link in live.values_mut().flatten().filter(|link| link.window != window) {
+            link.connection.set_receive_window(window);
+            link.window = window;
+        }
     }
 
     fn retire(&self, peer: PublicKey, connection: &Connection, why: Option<Ended>) {
@@ -404,7 +416,8 @@ impl Links {
                 close(&oldest.connection, CloseCode::Superseded);
                 self.retire(peer, &oldest.connection, None);
             }
-            links.push(Link { connection: connection.clone(), dialled, since: SystemTime::now() });
+            links.push(Link { connection: connection.clone(), dialled, since: SystemTime::now(), window: 0 });
+            self.share(&mut live);
             self.lock_records().change(peer, |record| record.connects += 1);
         }
         info!(peer = %peer, direction = if dialled { "out" } else { "in" }, "connected");

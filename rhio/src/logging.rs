@@ -17,23 +17,16 @@ pub const DEFAULT_LEVEL: &str = "INFO";
 /// call it an error when a process that was frozen, or a machine that was suspended, finds its timers long past, and
 /// settle it by themselves a moment later. What becomes of a connection is logged by rhio, once and with the peer or
 /// the server's address: in `peer` and `nats::connect`. The same holds for what works for them: the sockets that tell
-/// of the machine's addresses, the in-memory database in which p2panda keeps those of nodes (it warns of each statement
-/// that took a second, frozen or not), and TLS, whose failures end the connection that they are about.
+/// of the machine's addresses, and TLS, whose failures end the connection that they are about.
 const OTHERS: &[(&str, &str)] = &[
     ("", "warn"),
     ("async_nats", "off"),
-    ("p2panda", "off"),
     ("iroh", "off"),
     ("noq", "off"),
     ("irpc", "off"),
     ("netwatch", "off"),
     ("netlink", "off"),
-    ("portmapper", "off"),
     ("hickory", "off"),
-    ("swarm_discovery", "off"),
-    ("acto", "off"),
-    ("ractor", "off"),
-    ("sqlx", "off"),
     ("rustls", "off"),
 ];
 
@@ -181,7 +174,7 @@ mod tests {
             tracing::info!(target: "hyper_util", "g");
             tracing::error!(target: "async_nats::connector", "h");
             tracing::debug!(target: "async_nats", "i");
-            tracing::warn!(target: "sqlx::query", "j");
+            tracing::warn!(target: "netwatch::udp", "j");
             tracing::error!(target: "netlink_proto::connection", "k");
         });
         let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();

@@ -24,9 +24,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Who may use a library.
 const BEHIND: &[(&str, &[&str])] = &[
     ("async-nats", &["rhio-nats"]),
-    ("p2panda-net", &["rhio-net"]),
     ("iroh", &["rhio-blobs", "rhio-net"]),
     ("iroh-blobs", &["rhio-blobs"]),
+    ("noq-proto", &["rhio-net"]),
     ("axum", &["rhio"]),
     ("hyper", &["rhio"]),
     ("hyper-util", &["rhio"]),
