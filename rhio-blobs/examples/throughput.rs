@@ -1,5 +1,7 @@
 //! How fast hashing, serving and fetching are on this machine. `cargo run --release -p rhio-blobs --example throughput`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measurement fails by a panic")]
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::num::NonZero;
