@@ -11,6 +11,10 @@ help: ## This list
 servers: ## Installs the servers that tests and the demo need into .servers
 	@scripts/servers
 
+.PHONY: demo-servers
+demo-servers:
+	@scripts/servers demo
+
 .PHONY: browser
 browser:
 	@scripts/servers browser
@@ -55,12 +59,12 @@ deny: ## Checks where dependencies come from, their licences and versions (ARGS=
 
 # Built without naming packages, as tests are, so that dependencies are compiled once for both.
 .PHONY: demo
-demo: servers ## Two clusters on this machine, replicating until Ctrl-C (ONCE=1: ends by itself)
+demo: demo-servers ## Two clusters on this machine, replicating until Ctrl-C (ONCE=1: ends by itself)
 	@$(CARGO) build --bin rhio --bin demo
 	@$(CARGO) run --quiet --bin demo -- $(if $(filter 1 yes true,$(ONCE)),--once)
 
 .PHONY: bench
-bench: servers ## Measures speed beside NATS's own replication and rclone (ARGS=--quick, ARGS=--help)
+bench: demo-servers ## Measures speed beside NATS's own replication and rclone (ARGS=--quick, ARGS=--help)
 	@$(CARGO) build --release --bin rhio --bin bench
 	@$(CARGO) run --quiet --release --bin bench -- $(ARGS)
 
