@@ -106,12 +106,10 @@ impl Puller {
             let reader = &mut self.lent.exchange()?.reader;
             let incoming = match reader.next_ready() {
                 Some(incoming) => incoming,
-                None => {
-                    let incoming = timeout_at(self.heard + SILENCE, reader.next()).await;
-                    self.heard = Instant::now();
-                    incoming.map_err(|_| ReadError::Stalled)??
-                }
+                None => timeout_at(self.heard + SILENCE, reader.next()).await.map_err(|_| ReadError::Stalled)??,
             };
+            // Also what was there already: whoever reads slowly, or without ever waiting, has heard the server.
+            self.heard = Instant::now();
             match incoming {
                 Incoming::Message(message) if message.sid() == self.sid => {
                     if let Some(delivered) = self.take(&message)? {
