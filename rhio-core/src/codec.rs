@@ -167,6 +167,32 @@ pub fn put_varint(out: &mut impl BufMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
+/// A number in decimal digits, and nothing else; `None` above `u64`.
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+/// Appends a number in decimal digits.
+pub fn put_decimal(out: &mut impl BufMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[at..]);
+}
+
 /// Appends a string with a 16-bit length before it. Longer strings are cut off at the bound, which callers check first.
 pub fn put_string16(out: &mut impl BufMut, text: &str) {
     debug_assert!(text.len() <= usize::from(u16::MAX));

@@ -17,6 +17,7 @@
 //! | source, key, operation | has no `CR LF` at all: everything from the first one on is ours |
 
 use super::{CRLF, Line, MSG_ID, OPERATION, PREFIX, PUBLIC_KEY, SOURCE, VERSION, split_line};
+use crate::codec::{decimal, put_decimal};
 use crate::id::{OpHash, PublicKey, SourceSeq};
 use crate::record::Position;
 
@@ -236,25 +237,6 @@ fn begins_with(line: &[u8], prefix: &str) -> bool {
 
 fn split_once(text: &[u8]) -> Option<(&[u8], &[u8])> {
     memchr::memchr(b'/', text).map(|at| (&text[..at], &text[at + 1..]))
-}
-
-fn decimal(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
-}
-
-fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use rhio_core::codec::put_decimal;
+use rhio_core::secret::Secret;
 use serde::Serialize;
 use thiserror::Error;
-
-use rhio_core::secret::Secret;
 
 /// Payloads from here on are not copied between others but sent as they are.
 const OWN_SEGMENT: usize = 64 * 1024;
@@ -211,18 +211,10 @@ impl Outbox {
         self.len += bytes.len();
     }
 
-    fn number(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.put(&digits[at..]);
+    fn number(&mut self, number: u64) {
+        let before = self.tail.len();
+        put_decimal(&mut self.tail, number);
+        self.len += self.tail.len() - before;
     }
 }
 

@@ -1,8 +1,7 @@
 //! What the server itself says in a block of headers. What else is in one is read by [`rhio_core::headers`].
 
+use rhio_core::codec::decimal;
 pub use rhio_core::headers::{CRLF, VERSION, get, lines};
-
-use super::parse::decimal;
 
 /// What the server says instead of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use rhio_core::codec::decimal;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::headers;
-use super::parse::{Message, decimal};
+use super::parse::Message;
 use crate::settings::Nats;
 
 mod single;

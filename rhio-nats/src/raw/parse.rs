@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use rhio_core::codec::decimal;
 use thiserror::Error;
 
 #[cfg(test)]
@@ -256,17 +257,6 @@ impl Head {
             end: headers + total,
         })
     }
-}
-
-/// A number in decimal digits, and nothing else.
-pub fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
-    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
+use rhio_core::codec::decimal;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{AnswerError, Refusal, check_listened};
 use crate::raw::headers::{self, CRLF, VERSION};
-use crate::raw::parse::{Message, decimal};
+use crate::raw::parse::Message;
 
 /// Asks for one stored message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
